@@ -1,0 +1,316 @@
+"""
+Every error of Holdfast, drawn as a tree. Branches say who has to act.
+
+* HoldfastError
+  + RequestError            the caller is wrong: the same call will fail again
+    - InvalidRequest        something in the call does not fit; `field` names it
+    - NotFound              RunNotFound, AgentNotFound, ThreadNotFound, MessageNotFound, InterruptNotFound,
+                            FileNotFound, KeyNotFound
+    - InvalidAnswer         the answer has not the shape that the interrupt asks for
+    - Unauthenticated, Forbidden, TooLarge
+    - IdempotencyKeyReused  the key was used for another call
+  + ConflictError           the caller lost a race, or the state is another: read, decide again
+    - RunExists, ThreadBusy, RunFinished, InterruptResolved, InterruptAmbiguous, IdempotencyInProgress
+  + CapacityError           nothing is wrong but room: retry later
+    - QueueFull, Stopping
+  + ExecutionError          the code of an agent, or what happened to it; becomes the run's `error` event
+    - AgentFailed, InvalidOutput, Interrupted, InterruptExpired, RunTimeout, AgentMissing, ReplayDiverged
+    - StepFailed, OutcomeUnknown, PermissionDenied, ToolCallFailed
+    - Cancelled             raised inside sync agent code when its run is cancelled
+    - LeaseLost             this process may not write to the run any more
+  + StoreError              the storage is wrong
+    - StoreUnavailable      may pass: retry with backoff
+    - StorageFull           passes when there is space again; nothing was written
+    - StoreLocked, StoreTooNew, StoreRefused     the store cannot be opened: stop and tell a person
+    - JournalCorrupt        will not pass: stop and tell a person
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class HoldfastError(Exception):
+    """The root. `code` is stable and goes over the wire; `details` are facts for programs, the text is for people."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, Any] = details
+
+
+class RequestError(HoldfastError):
+    """The call is wrong. Nothing was changed; the same call will fail again."""
+
+    code = "invalid_request"
+
+
+class InvalidRequest(RequestError):
+    """A part of the call does not fit. Nothing was changed. `field` names the first such part."""
+
+    def __init__(self, message: str, *, field: str | None = None, **details: Any) -> None:
+        super().__init__(message, **({"field": field} if field is not None else {}), **details)
+        self.field = field
+
+
+class NotFound(RequestError):
+    """What the call names does not exist, or belongs to another tenant."""
+
+    code = "not_found"
+
+
+class RunNotFound(NotFound):
+    """No run of this tenant has that id."""
+
+    code = "run_not_found"
+
+
+class AgentNotFound(NotFound):
+    """This server serves no agent of that name."""
+
+    code = "agent_not_found"
+
+
+class ThreadNotFound(NotFound):
+    """No thread of this tenant has that id."""
+
+    code = "thread_not_found"
+
+
+class MessageNotFound(NotFound):
+    """No message of that thread has that id, or it was superseded."""
+
+    code = "message_not_found"
+
+
+class InterruptNotFound(NotFound):
+    """No interrupt of that run has that id."""
+
+    code = "interrupt_not_found"
+
+
+class FileNotFound(NotFound):
+    """No file of this tenant has that id."""
+
+    code = "file_not_found"
+
+
+class KeyNotFound(NotFound):
+    """No API key has that name."""
+
+    code = "key_not_found"
+
+
+class InvalidAnswer(RequestError):
+    """The answer has not the shape, or is none of the choices, that the interrupt asks for. It is still pending."""
+
+    code = "invalid_answer"
+
+
+class Unauthenticated(RequestError):
+    """No API key was sent, or none that is known."""
+
+    code = "unauthorized"
+
+
+class Forbidden(RequestError):
+    """The key is known, but its role may not do this. `needed` names the role that may."""
+
+    code = "forbidden"
+
+
+class TooLarge(RequestError):
+    """A body or a value is over its limit."""
+
+    code = "payload_too_large"
+
+
+class IdempotencyKeyReused(RequestError):
+    """This Idempotency-Key belongs to another call. Use a new key for a new call."""
+
+    code = "idempotency_key_reused"
+
+
+class ConflictError(HoldfastError):
+    """The state is not what the call needs. Nothing was changed; read, then decide again."""
+
+    code = "conflict"
+
+
+class RunExists(ConflictError):
+    """A run of this tenant already has that id. No run was started."""
+
+    code = "conflict"
+
+
+class ThreadBusy(ConflictError):
+    """The thread has a run that is not finished (`active_run_id`, `status`). No run was started."""
+
+    code = "thread_busy"
+
+
+class RunFinished(ConflictError):
+    """The run is over; it takes no answers and cannot be cancelled."""
+
+    code = "run_finished"
+
+
+class InterruptResolved(ConflictError):
+    """The interrupt has another answer (`answer`, `by`), or expired. The first answer stands."""
+
+    code = "interrupt_resolved"
+
+
+class InterruptAmbiguous(ConflictError):
+    """Several interrupts are pending (`interrupt_ids`): name one."""
+
+    code = "interrupt_ambiguous"
+
+
+class IdempotencyInProgress(ConflictError):
+    """The first call with this key is still at work. Repeat it later with the same key."""
+
+    code = "idempotency_in_progress"
+
+
+class CapacityError(HoldfastError):
+    """There is no room now. Nothing was accepted; retry after `retry_after` seconds."""
+
+    code = "overloaded"
+
+
+class QueueFull(CapacityError):
+    """As many runs as allowed are queued already."""
+
+
+class Stopping(CapacityError):
+    """The server is stopping and takes no new work; another one, or the next one, will."""
+
+    code = "stopping"
+
+
+class ExecutionError(HoldfastError):
+    """Something ended or hindered the execution of an agent. Its `code` is that of the run's `error` event."""
+
+    code = "agent_execution_error"
+
+
+class AgentFailed(ExecutionError):
+    """The agent's code raised. The message holds the exception's type and text, never its traceback."""
+
+
+class StepFailed(ExecutionError):
+    """
+    A step failed after its last attempt. Agent code may catch this.
+
+    It stands for the exception of the step's function, at the first execution and at every later one alike: the
+    record keeps the exception's type and text, not the exception.
+    """
+
+
+class InvalidOutput(ExecutionError):
+    """What the agent returned is no JSON value, or does not fit its declared schema."""
+
+    code = "invalid_output"
+
+
+class Interrupted(ExecutionError):
+    """The process died while the run executed, and its agent does not allow to execute it again."""
+
+    code = "interrupted"
+
+
+class InterruptExpired(ExecutionError):
+    """Nobody answered in time and no default was declared. Agent code may catch this."""
+
+    code = "interrupt_expired"
+
+
+class RunTimeout(ExecutionError):
+    """The run executed longer than allowed. Waiting does not count."""
+
+    code = "timeout_error"
+
+
+class AgentMissing(ExecutionError):
+    """No process served the run's agent for ten minutes."""
+
+    code = "agent_missing"
+
+
+class ReplayDiverged(ExecutionError):
+    """The agent's code asked for other steps than those on record: it was changed while the run was under way."""
+
+    code = "replay_diverged"
+
+
+class OutcomeUnknown(ExecutionError):
+    """A step declared at_most_once was cut off by a crash, and a person decided not to run it again."""
+
+    code = "outcome_unknown"
+
+
+class PermissionDenied(ExecutionError):
+    """A person, or the policy, did not allow the call."""
+
+    code = "permission_denied"
+
+
+class ToolCallFailed(ExecutionError):
+    """The caller answered a tool call with an error."""
+
+    code = "tool_call_failed"
+
+
+class Cancelled(ExecutionError):
+    """The run was cancelled. Sync agent code gets this at its next call of the context; let it pass."""
+
+    code = "cancelled"
+
+
+class LeaseLost(ExecutionError):
+    """Another process took the run over, or it is over. Nothing was written and nothing can be."""
+
+    code = "lease_lost"
+
+
+class StoreError(HoldfastError):
+    """The storage cannot do what was asked."""
+
+    code = "store_unavailable"
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer. It is unknown whether the write happened: read before retrying."""
+
+
+class StorageFull(StoreError):
+    """The disk is full. Nothing was written; reading goes on, and writing too when there is space again."""
+
+    code = "storage_full"
+
+
+class StoreLocked(StoreError):
+    """Another process has the store open. The embedded store belongs to exactly one process."""
+
+    code = "store_locked"
+
+
+class StoreTooNew(StoreError):
+    """A newer version of Holdfast wrote this store. It was left untouched."""
+
+    code = "store_too_new"
+
+
+class StoreRefused(StoreError):
+    """The place or the settings of the store cannot keep what Holdfast promises. It was left untouched."""
+
+    code = "store_refused"
+
+
+class JournalCorrupt(StoreError):
+    """A journal's bytes do not give its recorded hash (`first_bad_sequence`). Stop, and restore a backup."""
+
+    code = "journal_corrupt"

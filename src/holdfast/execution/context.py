@@ -1,0 +1,562 @@
+"""
+What agent code holds: `Context` in async code.
+
+Everything an agent does that must outlive it goes through here: what it emits, the steps whose results are recorded,
+the questions that it asks, the tools that its caller executes, its sleep. The same calls in the same order give the
+same results when the code is executed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from holdfast.errors import InterruptExpired, InvalidOutput, OutcomeUnknown, StepFailed, ToolCallFailed
+from holdfast.execution.codec import decode_result, encode_result
+from holdfast.execution.steps import OpenStep, Retry, failure_of, raise_recorded
+from holdfast.model import Interrupt, Kind, Message, Part, Step
+from holdfast.model.encoding import (
+    CANONICAL_TYPES,
+    FIXED_FIELDS,
+    encode_fields,
+    is_type_name,
+)
+from holdfast.model.interrupt import encode_answer
+
+if TYPE_CHECKING:
+    from holdfast.execution.execution import Execution
+
+# One event is one frame; clients and proxies hold it whole.
+EVENT_BYTES_MAX = 1024 * 1024
+# A loop that only emits would never let go of the event loop.
+BURST_EVENTS = 32
+
+_scope: contextvars.ContextVar[str | None] = contextvars.ContextVar("holdfast_step", default=None)
+_current: contextvars.ContextVar[Context | None] = contextvars.ContextVar("holdfast_context", default=None)
+
+_MISSING: Any = object()
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """What a person decided. `by` is caller or expiry."""
+
+    approved: bool
+    remember: bool = False
+    note: str | None = None
+    output: Any = None
+    has_output: bool = False
+    by: str = "caller"
+    caller: str | None = None
+
+
+class Context:
+    """
+    The run, as its agent's code sees it.
+
+    Emitting never waits for the disk (but for room, when the disk falls behind); what is emitted reaches readers in
+    order, once it is durable. Steps, interrupts and the end are durable when the call returns. After the run was
+    cancelled or taken over, every call raises and nothing is written any more.
+    """
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._writer = execution.writer
+        self._record = execution.record
+        self._counts: Counter[str] = Counter()
+        self._burst = 0
+        self._is_settled = True  # every recorded step is on disk
+
+    @property
+    def execution(self) -> Execution:
+        """For the kernel."""
+        return self._execution
+
+    # What the run is
+
+    @property
+    def run_id(self) -> str:
+        return self._execution.run.run_id
+
+    @property
+    def thread_id(self) -> str | None:
+        return self._execution.run.thread_id
+
+    @property
+    def agent_name(self) -> str:
+        return self._execution.run.agent
+
+    @property
+    def tenant(self) -> str:
+        return self._execution.run.tenant
+
+    @property
+    def attempt(self) -> int:
+        """1, and one more after each crash that the run survived."""
+        return self._execution.run.attempt
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the caller attached to the run."""
+        return self._execution.run.metadata
+
+    @property
+    def cancelled(self) -> bool:
+        """The run was asked to cancel, or is not executed here any more."""
+        return self._execution.is_ending
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence of what is emitted next; an adapter that does work again names with it what became void."""
+        return self._writer.next_sequence
+
+    async def history(self) -> list[Message]:
+        """
+        What was said in the run's thread before this turn, oldest first, without superseded turns.
+
+        It cannot change while the turn is active, so it is the same when the code is executed again.
+        """
+        return await self._execution.history()
+
+    def thread(self) -> asyncio.Semaphore:
+        """Holds one of the process's threads for sync code, as an async context manager."""
+        return self._execution.threads
+
+    # Emitting
+
+    async def token(self, content: str) -> None:
+        """Emit a piece of text of the answer."""
+        if self.is_known():
+            return
+        self._writer.token(text_of(content, "content"), _scope.get())
+        await self._breathe()
+
+    async def thinking(self, content: str) -> None:
+        """Emit a piece of the model's thinking."""
+        await self.event("thinking", content=text_of(content, "content"))
+
+    async def progress(self, progress: float, message: str = "", *, step: str | None = None) -> None:
+        """Tell how far the work is: 0 to 1, clamped."""
+        share = min(max(float(progress), 0.0), 1.0)
+        await self.event("progress", step=step or _scope.get(), progress=share, message=message)
+
+    async def checkpoint(self, name: str, data: Any = None) -> None:
+        """Note a state for people; it is not read back. For results that are, use `step`."""
+        await self.event("checkpoint", name=name, data=data)
+
+    async def emit(self, type: str, data: Any = None, **fields: Any) -> None:
+        """
+        Emit an event of your own. A dict in `data` gives its fields; any other value the field `data`.
+
+        Raises:
+            ValueError: a canonical type, a bad name (`[a-zA-Z_][a-zA-Z0-9_]{0,63}`), a fixed field, or over 1 MiB.
+        """
+        own = custom_fields(type, data, fields)
+        if not self.is_known():
+            self._writer.write((type, own), mark=_scope.get())
+            await self._breathe()
+
+    async def event(self, type: str, **fields: Any) -> None:
+        """Emit a canonical event of the kernel's table; for adapters that bring other libraries' agents here."""
+        if not self.is_known():
+            self._writer.write((type, canonical_fields(fields)), mark=_scope.get())
+            await self._breathe()
+
+    def is_known(self) -> bool:
+        """For the kernel: whether an earlier attempt emitted what comes now."""
+        return self._record.is_replaying and _scope.get() is None
+
+    async def _breathe(self) -> None:
+        self._burst += 1
+        if self._burst >= BURST_EVENTS:
+            self._burst = 0
+            await asyncio.sleep(0)
+        if self._writer.size > self._execution.pending_bytes_max:
+            await self._writer.room()
+
+    # Steps
+
+    async def step(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        key: str | None = None,
+        attempts: int = 1,
+        backoff_seconds: float = 1.0,
+        backoff_multiplier: float = 2.0,
+        timeout_seconds: float | None = None,
+        at_most_once: bool = False,
+        side_effects: bool = True,
+        visible: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """
+        Do a piece of work once, and return its result: now from the function, after a crash from the record.
+
+        The result is made JSON and back, so it is the same both times. The record is durable when this returns
+        (`side_effects=False`: when the next step with side effects, interrupt or end needs it). A crash inside the
+        function has it called again, unless `at_most_once`: then a person is asked whether to. A plain function
+        runs in a thread. Cancelling it records nothing.
+
+        Args:
+            key: names the step for ever; default is the name and its occurrence.
+            attempts: how often it is tried; the wait after attempt n is backoff × multiplier^(n-1), 60 s at most.
+            timeout_seconds: of each attempt.
+            visible: whether step_* events show it.
+
+        Raises:
+            StepFailed: the last attempt failed, or was cut off by the time limit.
+            OutcomeUnknown: a person decided not to call an `at_most_once` function again.
+            InvalidOutput: the result is no JSON value.
+        """
+        step_key = self.step_key(name, key)
+        recorded = self.recorded(step_key)
+        if recorded is not None:
+            return raise_recorded(recorded)
+        retry = Retry(attempts, backoff_seconds, backoff_multiplier)
+        opened = await self.open_step(step_key, name, at_most_once, side_effects, visible)
+        if opened.is_settled:
+            return opened.result
+        while True:
+            try:
+                async with asyncio.timeout(timeout_seconds):
+                    result = await self._call_in_step(step_key, function, args, kwargs)
+                return await self.complete_step(opened, result, side_effects)
+            except InvalidOutput as exc:
+                await self.fail_step(opened, exc, Retry(1, 0, 1))
+            except Exception as exc:  # noqa: BLE001  whatever the function raised is the step's failure
+                await self._retry_step(opened, exc, retry, timeout_seconds)
+
+    def step_key(self, name: str, key: str | None = None) -> str:
+        """The key of the next step of this name, here; for adapters that keep steps by themselves."""
+        scope = _scope.get()
+        base = key or name
+        full = base if scope is None else f"{scope}/{base}"
+        if key is not None:
+            return full
+        self._counts[full] += 1
+        count = self._counts[full]
+        return full if count == 1 else f"{full}#{count}"
+
+    def recorded(self, key: str) -> Step | None:
+        step = self._record.step(key)
+        if step is None or not step.is_recorded:
+            return None
+        self._record.consume(key)
+        return step
+
+    async def open_step(self, key: str, name: str, at_most_once: bool, side_effects: bool, visible: bool) -> OpenStep:
+        known = self._record.step(key)
+        opened = OpenStep(key, name, known.attempts if known else 1, at_most_once, visible, self._execution.now())
+        if known is not None and known.at_most_once:
+            decision = await self._ask_outcome_unknown(opened)
+            if decision.has_output:
+                await self.complete_step(opened, decision.output, side_effects=True)
+                opened.settle(decision.output)
+                return opened
+            if not decision.approved:
+                await self.fail_step(
+                    opened, OutcomeUnknown(f"step {key}: it is not known whether it was done"), Retry(1, 0, 1)
+                )
+        if side_effects and not self._is_settled:
+            await self._settle()
+        self._execution.step_began()
+        self._writer.write(*opened.started_events(), mark=key, steps=[opened.row(self._execution.run.number)])
+        if at_most_once:
+            await self._writer.durable()
+        return opened
+
+    async def _call_in_step(
+        self, key: str, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> Any:
+        with in_step(key):
+            if inspect.iscoroutinefunction(function) or _is_async(function):
+                return await function(*args, **kwargs)
+            result = await self._execution.in_thread(function, *args, **kwargs)
+            return await result if isinstance(result, Awaitable) else result
+
+    async def complete_step(self, opened: OpenStep, result: Any, side_effects: bool) -> Any:
+        data = encode_result(result, what=f"the result of step {opened.key}")
+        now = self._execution.now()
+        shown = await self._execution.shown(data)
+        self._writer.write(
+            *opened.completed_events(now, shown),
+            mark=opened.key,
+            steps=[opened.row(self._execution.run.number, status="completed", now=now, output=data)],
+        )
+        self._execution.step_ended()
+        if side_effects:
+            await self._writer.durable()
+            self._is_settled = True
+        else:
+            self._is_settled = False
+        return decode_result(data)
+
+    async def _retry_step(self, opened: OpenStep, exc: Exception, retry: Retry, timeout: float | None) -> None:
+        if isinstance(exc, TimeoutError) and timeout is not None and not str(exc):
+            exc = StepFailed(f"step {opened.key}: over {timeout:g} s", step=opened.key)
+        await self.fail_step(opened, exc, retry)
+        await asyncio.sleep(retry.delay(opened.attempt))
+        await self.try_again(opened)
+
+    async def try_again(self, opened: OpenStep) -> None:
+        """For the kernel: begin the next attempt of a step."""
+        opened.attempt += 1
+        self._execution.step_began()
+        self._writer.write(*opened.started_events(), mark=opened.key, steps=[opened.row(self._execution.run.number)])
+
+    async def fail_step(self, opened: OpenStep, exc: Exception, retry: Retry) -> None:
+        """Note a failed attempt; after the last one, record the failure and raise it."""
+        now = self._execution.now()
+        failure = failure_of(exc)
+        will_retry = retry.allows(opened.attempt, exc)
+        retry_at = now + int(retry.delay(opened.attempt) * 1_000_000) if will_retry else None
+        events = opened.failed_events(failure, retry_at)
+        self._execution.step_ended()
+        if will_retry:
+            self._writer.write(*events, mark=opened.key)
+            return
+        row = opened.row(self._execution.run.number, status="failed", now=now, error=failure)
+        self._writer.write(*events, mark=opened.key, steps=[row])
+        await self._writer.durable()
+        raise_recorded(row)
+
+    async def _settle(self) -> None:
+        await self._writer.durable()
+        self._is_settled = True
+
+    # Asking
+
+    async def ask(
+        self,
+        question: str,
+        *,
+        choices: Sequence[str] | None = None,
+        expires_in: float | None = None,
+        default: Any = _MISSING,
+        key: str | None = None,
+    ) -> Any:
+        """
+        Ask a person and return the answer: any JSON value, or one of `choices`.
+
+        The run waits, for days if need be, without costing anything: after a short grace the executing code is let
+        go, and executed again when the answer is there. So what comes before a question belongs into steps.
+
+        Args:
+            expires_in: seconds; then `default` is the answer.
+
+        Raises:
+            InterruptExpired: the time is over and there is no default.
+        """
+        part = Part(
+            expires_at=self._deadline(expires_in),
+            on_expiry="error" if default is _MISSING else "default",
+            default=None if default is _MISSING else _canonical_question(default),
+        )
+        answered = await self._interrupt(
+            self.step_key("ask", key), Kind.QUESTION, part, question=question, choices=_choices(choices)
+        )
+        return decode_result(answered.answer or b"null")["answer"]
+
+    async def approve(
+        self,
+        question: str,
+        *,
+        expires_in: float | None = None,
+        default: bool | None = None,
+        key: str | None = None,
+        **facts: Any,
+    ) -> Approval:
+        """
+        Ask a person for permission. Without `default` an expiry raises InterruptExpired.
+
+        Args:
+            facts: tool, tool_call_id, input (JSON bytes), rule, input_hash, reason, choices, answer_role.
+        """
+        part = Part(
+            expires_at=self._deadline(expires_in),
+            on_expiry="error" if default is None else "default",
+            default=None if default is None else _canonical_approval(default),
+        )
+        answered = await self._interrupt(self.step_key("approve", key), Kind.APPROVAL, part, question=question, **facts)
+        value = decode_result(answered.answer or b"{}")
+        return Approval(
+            approved=value["approved"],
+            remember=value.get("remember", False),
+            note=value.get("note"),
+            output=value.get("output"),
+            has_output="output" in value,
+            by=answered.by or "caller",
+            caller=answered.caller,
+        )
+
+    async def _ask_outcome_unknown(self, opened: OpenStep) -> Approval:
+        return await self.approve(
+            f"The process died while {opened.name} was under way, and it is not known whether it was done. "
+            "Run it again?",
+            key=f"outcome_unknown:{opened.key}",
+            reason="outcome_unknown",
+            rule="outcome_unknown",
+            tool=opened.name,
+        )
+
+    async def sleep_until(self, when: datetime | float) -> None:
+        """
+        Sleep until a time (an aware datetime, or Unix seconds), through crashes and restarts, without costing
+        anything meanwhile. A time that is past returns at once.
+        """
+        seconds = when.timestamp() if isinstance(when, datetime) else float(when)
+        part = Part(expires_at=int(seconds * 1_000_000), on_expiry="default", default=b"null")
+        await self._interrupt(self.step_key("sleep"), Kind.TIMER, part)
+
+    async def call_tool(
+        self,
+        name: str,
+        args: dict[str, Any] | None = None,
+        *,
+        expires_in: float | None = None,
+        on_expiry: str | None = None,
+        default: str | None = None,
+    ) -> str:
+        """
+        Have the caller of this run execute a tool in its own process, and return what it answers.
+
+        Calls made in one turn of the event loop (`asyncio.gather`) are asked as one round.
+
+        Args:
+            name: `tool` or `namespace.tool`.
+            expires_in: seconds until the call counts as unanswered (default: 24 hours).
+            on_expiry: error (default), default (then `default` is the output), or fail (the run fails).
+
+        Raises:
+            ToolCallFailed: the caller answered with an error, or not in time.
+        """
+        answered = await self._execution.rounds.call(
+            self.step_key(f"call:{name}"),
+            name,
+            encode_result(args or {}, what=f"the arguments of {name}"),
+            expires_in=expires_in,
+            on_expiry=on_expiry or ("error" if default is None else "default"),
+            default=default,
+        )
+        value = decode_result(answered.answer or b"null")
+        if value["errored"]:
+            raise ToolCallFailed(value["error_message"] or value["output"], tool=name)
+        return str(value["output"])
+
+    async def run(self, agent: str, input: Any = None) -> Any:
+        """
+        Run another agent as a child of this run and return its output. Cancelling this run cancels the child.
+
+        Raises:
+            StepFailed: the child failed or was cancelled.
+        """
+        return await self.step(f"run:{agent}", self._execution.run_child, agent, input, self._counts[f"run:{agent}"])
+
+    def _deadline(self, expires_in: float | None) -> int | None:
+        return None if expires_in is None else self._execution.now() + int(expires_in * 1_000_000)
+
+    async def _interrupt(self, key: str, kind: Kind, part: Part, **facts: Any) -> Part:
+        """Ask under a key, or find what was asked and maybe answered before; the answered part is returned."""
+        execution = self._execution
+        known = self._record.interrupt(key)
+        if known is None:
+            facts["choices"] = facts.get("choices")
+            known = Interrupt(
+                interrupt_id=execution.ids.short("int"),
+                number=execution.run.number,
+                kind=kind,
+                step=key,
+                created_at=execution.now(),
+                parts=(part,),
+                **facts,
+            )
+            execution.write_interrupt(known)
+        self._record.consume(key)
+        answered = await execution.answer_to(known, "", in_step=_scope.get() is not None)
+        if answered.by == "expiry" and answered.on_expiry == "error":
+            raise InterruptExpired(f"nobody answered in time: {known.question}", interrupt_id=known.interrupt_id)
+        return answered
+
+
+def scope() -> str | None:
+    """The key of the step that the calling code is in."""
+    return _scope.get()
+
+
+@contextlib.contextmanager
+def in_step(key: str) -> Iterator[None]:
+    """What is called inside belongs to this step."""
+    token = _scope.set(key)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def get_current_context() -> Context | None:
+    """The context of the run whose code is calling, in all its tasks and threads; None outside of a run."""
+    return _current.get()
+
+
+def set_current(context: Context) -> contextvars.Token[Context | None]:
+    """Make this the current context of the calling task; reset it with the token."""
+    return _current.set(context)
+
+
+def canonical_fields(fields: dict[str, Any]) -> str:
+    """The own fields of a canonical event as JSON, bounded."""
+    own = encode_fields({name: value for name, value in fields.items() if value is not None or name != "step"})
+    if len(own) > EVENT_BYTES_MAX:
+        raise ValueError(f"an event may have {EVENT_BYTES_MAX} bytes; this one has {len(own)}")
+    return own
+
+
+def custom_fields(type: str, data: Any, fields: dict[str, Any]) -> str:
+    """The own fields of a custom event, or ValueError where its type or a name is not free."""
+    if type in CANONICAL_TYPES:
+        raise ValueError(f"{type!r} is an event of the server; use the context's method for it, or another name")
+    if not is_type_name(type):
+        raise ValueError(f"{type!r} is no event type: a letter or _, then at most 63 letters, digits or _")
+    own = dict(data) if isinstance(data, dict) else {} if data is None else {"data": data}
+    own |= fields
+    for name in FIXED_FIELDS:
+        if name in own:
+            raise ValueError(f"{name!r} is a fixed field of every event; choose another name")
+    return canonical_fields(own)
+
+
+def text_of(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text; it is {type(value).__name__}")
+    return value
+
+
+def _choices(choices: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if choices is None else tuple(choices)
+
+
+def _canonical_question(answer: Any) -> bytes:
+    return encode_answer({"answer": answer, "note": None, "blocks": None})
+
+
+def _canonical_approval(approved: bool) -> bytes:
+    return encode_answer({"approved": approved, "remember": False, "note": None})
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    """Bound partials and objects with an async `__call__`."""
+    call = getattr(function, "func", None) or getattr(type(function), "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(call)
+
+
+__all__ = ["Approval", "Context", "get_current_context"]

@@ -1,0 +1,266 @@
+"""
+Facts from outside: an answer, an expiry, a cancellation. Exactly one answer of an interrupt wins, whoever gives it.
+
+    nobody executes the run      one transaction writes answer, event and status, and fences a former holder off
+    somebody does                one transaction decides the race and leaves the fact in the inbox; the holder of the
+                                 lease is woken, writes the event and goes on
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from holdfast.errors import InterruptNotFound, InterruptResolved, LeaseLost, RunFinished, RunNotFound, StoreUnavailable
+from holdfast.execution.events import (
+    answer_events,
+    answered,
+    cancelled_event,
+    error_event,
+    segment_of,
+    void_interrupt,
+)
+from holdfast.journal import Journal
+from holdfast.model import Cancel, Failure, Interrupt, Run, Status
+from holdfast.model.interrupt import encode_answer
+from holdfast.store.base import Answered, Append, InboxRow, PutInbox, Write
+
+if TYPE_CHECKING:
+    from holdfast.execution.worker import Worker
+
+# Each turn of the loop means that somebody else changed the run between our read and our write.
+TRIES_MAX = 20
+
+
+class Given(msgspec.Struct, frozen=True):
+    """An answer that was given, and by whom."""
+
+    answer: bytes
+    by: str
+    caller: str
+    at: int
+
+
+class Facts:
+    """Brings facts from outside into journals."""
+
+    def __init__(self, journal: Journal, worker: Worker) -> None:
+        self._journal = journal
+        self._store = journal.store
+        self._worker = worker
+
+    async def answer(self, run_number: int, interrupt_id: str, part_id: str, given: Given) -> Interrupt:
+        """
+        Answer one part. The interrupt as it is afterwards comes back; the answer is durable.
+
+        Giving the answer that it has already is a success.
+
+        Raises:
+            InterruptResolved: it has another answer (`answer`, `by`).
+            RunFinished, InterruptNotFound
+        """
+        for _ in range(TRIES_MAX):
+            run, interrupt = await self._find(run_number, interrupt_id)
+            part = next((part for part in interrupt.parts if part.tool_call_id == part_id), None)
+            if part is None:
+                raise InterruptNotFound(f"interrupt {interrupt_id} has no call {part_id!r}")
+            if part.answer == given.answer and given.by != "expiry":
+                return interrupt
+            if part.answer is not None or not interrupt.is_pending:
+                raise resolved_already(interrupt, part.answer, part.by)
+            if run.status.is_final:
+                raise RunFinished(f"run {run.run_id} is {run.status}", status=run.status.value)
+            try:
+                return await self._answer_once(run, interrupt, part_id, given)
+            except (LeaseLost, InterruptResolved):
+                continue
+        raise StoreUnavailable(f"run {run_number} changed {TRIES_MAX} times while it was answered; try again")
+
+    async def cancel(self, run_number: int, reason: str) -> None:
+        """
+        Ask a run to end as cancelled. One that nobody executes is cancelled when this returns; another one is
+        stopped by whoever executes it. Asking again changes nothing.
+
+        Raises:
+            RunFinished: it is completed or failed.
+        """
+        for _ in range(TRIES_MAX):
+            run = await self._store.run_by_number(run_number)
+            if run is None:
+                raise RunNotFound(f"there is no run {run_number}")
+            if run.status is Status.CANCELLED:
+                return
+            if run.status.is_final:
+                raise RunFinished(f"run {run.run_id} is {run.status}", status=run.status.value)
+            now = self._worker.clock.now()
+            try:
+                if run.is_leased:
+                    row = InboxRow(number=run.number, kind="cancel", reason=reason, created_at=now)
+                    await self._journal.submit(lambda _: PutInbox(row=row))  # noqa: B023  submit builds at once
+                    await self._worker.look_at_inbox([run.number])
+                    return
+                await self._end_unleased(run, Cancel(reason, now, now))
+                return
+            except (LeaseLost, RunFinished):
+                continue
+        raise StoreUnavailable(f"run {run_number} changed {TRIES_MAX} times while it was cancelled; try again")
+
+    async def fail(self, run: Run, failure: Failure) -> None:
+        """
+        End a run that nobody executes as failed.
+
+        Raises:
+            LeaseLost: somebody took it, or it is over.
+        """
+        await self._end_unleased(run, failure)
+
+    async def expire(self, interrupt: Interrupt) -> None:
+        """Answer the overdue parts of an interrupt with their defaults; one that was answered just now is left."""
+        now = self._worker.clock.now()
+        for part in interrupt.parts:
+            if part.answer is None and part.expires_at is not None and part.expires_at <= now:
+                given = Given(part.default or encode_answer({"answer": None}), "expiry", "", now)
+                try:
+                    await self.answer(interrupt.number, interrupt.interrupt_id, part.tool_call_id, given)
+                except (InterruptResolved, RunFinished, InterruptNotFound):
+                    continue
+
+    async def apply_inbox(self, run: Run) -> None:
+        """Write the facts that a holder left behind when it let the run go."""
+        for row in await self._store.inbox([run.number]):
+            current = await self._store.run_by_number(run.number)
+            if current is None or current.is_leased or current.status.is_final:
+                return
+            try:
+                if row.kind == "cancel":
+                    await self._end_unleased(current, Cancel(row.reason, row.created_at, row.created_at))
+                    continue
+                _, interrupt = await self._find(run.number, row.interrupt_id)
+                await self._journal.submit(_inbox_append(current, interrupt, row))
+                self._worker.wake()
+            except LeaseLost:
+                return  # somebody took the run: its new holder looks at the inbox itself
+
+    async def _find(self, run_number: int, interrupt_id: str) -> tuple[Run, Interrupt]:
+        run = await self._store.run_by_number(run_number)
+        if run is None:
+            raise RunNotFound(f"there is no run {run_number}")
+        for interrupt in await self._store.interrupts(run_number):
+            if interrupt.interrupt_id == interrupt_id:
+                return run, interrupt
+        raise InterruptNotFound(f"run {run.run_id} has no interrupt {interrupt_id!r}")
+
+    async def _answer_once(self, run: Run, interrupt: Interrupt, part_id: str, given: Given) -> Interrupt:
+        after = answered(interrupt, part_id, given.answer, by=given.by, caller=given.caller, at=given.at)
+        if run.is_leased:
+            row = InboxRow(
+                number=run.number,
+                kind="answer",
+                interrupt_id=interrupt.interrupt_id,
+                tool_call_id=part_id,
+                answer=given.answer,
+                by=given.by,
+                caller=given.caller,
+                created_at=given.at,
+            )
+            await self._journal.submit(lambda _: PutInbox(row=row))
+            return await self._await_holder(run, after)
+        answer = Answered(
+            interrupt_id=interrupt.interrupt_id,
+            tool_call_id=part_id,
+            answer=given.answer,
+            by=given.by,
+            caller=given.caller,
+            at=given.at,
+        )
+        await self._journal.submit(_answer_append(run, after, part_id, answers=(answer,)))
+        self._worker.wake()
+        return after
+
+    async def _await_holder(self, run: Run, after: Interrupt) -> Interrupt:
+        """The answer is durable; wait up to 5 s for its sequence in the journal."""
+        await self._worker.look_at_inbox([run.number])
+        deadline = asyncio.get_running_loop().time() + self._worker.settings.holder_seconds
+        while asyncio.get_running_loop().time() < deadline:
+            _, current = await self._find(run.number, after.interrupt_id)
+            if current.resolved_sequence is not None or after.is_pending:
+                return current
+            await self._worker.changed(run.number)
+        return after
+
+    async def _end_unleased(self, run: Run, end: Cancel | Failure) -> None:
+        interrupts = [item for item in await self._store.interrupts(run.number) if item.is_pending]
+        now = self._worker.clock.now()
+        voided = [void_interrupt(item, now) for item in interrupts]
+        is_cancel = isinstance(end, Cancel)
+        last = cancelled_event(end.reason) if isinstance(end, Cancel) else error_event(end)
+        events = [*[event for event, _ in voided], last]
+
+        def build(stamp: Callable[[], int]) -> Write:
+            segment = segment_of(run, events, stamp)
+            return Append(
+                number=run.number,
+                lease_epoch=run.lease_epoch,
+                tail=run.tail_sequence,
+                unleased=True,
+                segment=segment,
+                status=Status.CANCELLED if is_cancel else Status.FAILED,
+                cancel=end if isinstance(end, Cancel) else None,
+                error=end if isinstance(end, Failure) else None,
+                ended_at=now,
+                release=True,
+                interrupts=tuple(
+                    msgspec.structs.replace(item, resolved_sequence=segment.first + index)
+                    for index, (_, item) in enumerate(voided)
+                ),
+            )
+
+        await self._journal.submit(build)
+
+
+def resolved_already(interrupt: Interrupt, answer: bytes | None, by: str | None) -> InterruptResolved:
+    """The error for an answer that came too late."""
+    from holdfast.model.interrupt import shown_answer
+
+    return InterruptResolved(
+        f"interrupt {interrupt.interrupt_id} was resolved before",
+        interrupt_id=interrupt.interrupt_id,
+        answer=shown_answer(interrupt.kind, answer),
+        by=by or "cancelled",
+        status=interrupt.status,
+    )
+
+
+def _inbox_append(run: Run, interrupt: Interrupt, row: InboxRow) -> Callable[[Callable[[], int]], Write]:
+    # The part has its answer since the fact was accepted; what is missing is the event and the head.
+    after = answered(interrupt, row.tool_call_id, row.answer, by=row.by, caller=row.caller, at=row.created_at)
+    return _answer_append(run, after, row.tool_call_id, inbox_done=(row.inbox_id,))
+
+
+def _answer_append(
+    run: Run, after: Interrupt, part_id: str, *, answers: tuple[Answered, ...] = (), inbox_done: tuple[int, ...] = ()
+) -> Callable[[Callable[[], int]], Write]:
+    events = answer_events(after, part_id)
+
+    def build(stamp: Callable[[], int]) -> Write:
+        segment = segment_of(run, events, stamp) if events else None
+        head = after
+        if not after.is_pending and segment is not None:
+            head = msgspec.structs.replace(after, resolved_sequence=segment.last)
+        return Append(
+            number=run.number,
+            lease_epoch=run.lease_epoch,
+            tail=run.tail_sequence,
+            unleased=True,
+            segment=segment,
+            # A run that waits goes on with any resolved interrupt; one whose holder died is claimed anyway.
+            status=Status.QUEUED if run.status is Status.WAITING and not after.is_pending else None,
+            interrupts=(head,),
+            answers=answers,
+            inbox_done=inbox_done,
+        )
+
+    return build

@@ -1,0 +1,98 @@
+"""
+What is on record of a run that is executed again, and which of its events have to be dropped.
+
+Executing again means: from the top, with the recorded results. A recorded step returns its result without running.
+What the code emits outside of steps before it has consumed all of them was emitted by an earlier attempt already,
+and is not emitted a second time. No I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from holdfast.model import Interrupt, Segment, Step
+
+
+class Record:
+    """The recorded steps and interrupts of a run, and which of them the code has not asked for yet."""
+
+    def __init__(self, steps: Iterable[Step] = (), interrupts: Iterable[Interrupt] = ()) -> None:
+        self.steps = {step.key: step for step in steps}
+        self.interrupts = {interrupt.step: interrupt for interrupt in interrupts}
+        self._open = {step.key for step in self.steps.values() if step.is_recorded} | set(self.interrupts)
+
+    @property
+    def is_replaying(self) -> bool:
+        """The code has not consumed its record yet, so what it emits outside of steps is known already."""
+        return bool(self._open)
+
+    @property
+    def unconsumed(self) -> Sequence[str]:
+        """Keys that the code did not ask for; at its end there must be none."""
+        return sorted(self._open)
+
+    def step(self, key: str) -> Step | None:
+        """The step under this key, in whatever status."""
+        return self.steps.get(key)
+
+    def interrupt(self, key: str) -> Interrupt | None:
+        """The interrupt that was asked under this key."""
+        return self.interrupts.get(key)
+
+    def consume(self, key: str) -> None:
+        """The code asked for this one; with a step go all that were recorded inside it."""
+        self._open.discard(key)
+        if self._open:
+            inside = key + "/"
+            self._open = {other for other in self._open if not other.startswith(inside)}
+
+
+# Facts of the run itself and of the outside stay true, whatever is done again.
+KEPT_TYPES = frozenset({"started", "restarted", "interrupt", "interrupt_resolved", "memory", "compaction"})
+
+
+def last_recorded(steps: Iterable[Step], interrupts: Iterable[Interrupt]) -> int:
+    """The sequence up to which everything outside of steps was emitted by code that is not emitting again; -1: none."""
+    recorded = [step.sequence for step in steps if step.is_recorded and step.sequence is not None]
+    asked = [interrupt.resolved_sequence or interrupt.sequence or 0 for interrupt in interrupts]
+    return max([*recorded, *asked], default=-1)
+
+
+def discarded(
+    marks: Sequence[Segment], types: Sequence[tuple[int, str]], steps: Sequence[Step], interrupts: Sequence[Interrupt]
+) -> list[tuple[int, int]]:
+    """
+    The ranges of events that a restart makes void, exact and in order.
+
+    `types` are (sequence, type) of the events that may be concerned, in order: those behind the last discard. An
+    event goes when the work that emitted it is done again: it lies in a step that is not recorded, or outside of
+    steps behind everything that is.
+    """
+    recorded = {step.key for step in steps if step.is_recorded}
+    owners: dict[int, str] = {}
+    for segment in marks:
+        for first, last, key in segment.marks:
+            owners.update(dict.fromkeys(range(first, last + 1), key))
+    floor = last_recorded(steps, interrupts)
+    ranges: list[tuple[int, int]] = []
+    for sequence, name in types:
+        if name in KEPT_TYPES:
+            continue
+        owner = owners.get(sequence)
+        is_void = sequence > floor if owner is None else not _is_covered(owner, recorded)
+        if not is_void:
+            continue
+        if ranges and ranges[-1][1] == sequence - 1:
+            ranges[-1] = (ranges[-1][0], sequence)
+        else:
+            ranges.append((sequence, sequence))
+    return ranges
+
+
+def _is_covered(key: str, recorded: set[str]) -> bool:
+    """The step, or one that it lies in, is recorded."""
+    while key not in recorded:
+        if "/" not in key:
+            return False
+        key = key.rpartition("/")[0]
+    return True

@@ -1,0 +1,149 @@
+"""
+Rounds of tool calls that the caller of a run executes.
+
+The calls that agent code makes in one turn of the event loop form a round: one interrupt with a part for each. One
+round is open at a time; later calls form the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from holdfast.model import Interrupt, Kind, Part, Step
+from holdfast.model.encoding import encode_fields
+from holdfast.model.interrupt import canonical_tool_output
+
+if TYPE_CHECKING:
+    from holdfast.execution.execution import Execution
+
+CALLS_MAX = 64
+ROUND_BYTES_MAX = 1024 * 1024
+CALL_BYTES_MAX = 256 * 1024
+EXPIRES_SECONDS = 86_400.0
+
+
+class _Call(msgspec.Struct):
+    step: Step
+    part: Part
+    opened: asyncio.Future[Interrupt]
+
+
+class Rounds:
+    """The tool calls of one execution."""
+
+    def __init__(self, execution: Execution) -> None:
+        self._execution = execution
+        self._next: list[_Call] = []
+        self._is_open = False
+        self._is_scheduled = False
+        self._round = max((item.round or 0 for item in execution.record.interrupts.values()), default=0)
+        self._asked = {
+            part.tool_call_id: interrupt
+            for interrupt in execution.record.interrupts.values()
+            for part in interrupt.parts
+        }
+
+    async def call(
+        self, key: str, name: str, input: bytes, *, expires_in: float | None, on_expiry: str, default: str | None
+    ) -> Part:
+        """Ask for one call, or find what was asked under this key before; the answered part is returned."""
+        execution = self._execution
+        known = execution.record.step(key)
+        if known is not None and known.output is not None:
+            call_id = msgspec.json.decode(known.output)["call_id"]
+            interrupt = self._asked[call_id]
+            execution.record.consume(key)
+            execution.record.consume(interrupt.step)
+        else:
+            if len(input) > CALL_BYTES_MAX:
+                raise ValueError(f"the arguments of {name} have {len(input)} bytes; {CALL_BYTES_MAX} are allowed")
+            call_id = execution.ids.short("call")
+            interrupt = await self._ask(key, name, call_id, input, expires_in, on_expiry, default)
+        try:
+            return await execution.answer_to(interrupt, call_id)
+        finally:
+            self._close_if_resolved(interrupt.interrupt_id)
+
+    async def _ask(
+        self,
+        key: str,
+        name: str,
+        call_id: str,
+        input: bytes,
+        expires_in: float | None,
+        on_expiry: str,
+        default: str | None,
+    ) -> Interrupt:
+        execution = self._execution
+        now = execution.now()
+        namespace, _, tool = name.rpartition(".")
+        answer = {
+            "default": canonical_tool_output(default or ""),
+            "error": canonical_tool_output("", errored=True, error_message="tool_response_timeout"),
+        }.get(on_expiry)
+        part = Part(
+            tool_call_id=call_id,
+            tool=tool,
+            namespace=namespace,
+            input=input,
+            expires_at=now + int((expires_in or EXPIRES_SECONDS) * 1_000_000),
+            on_expiry=on_expiry,
+            default=answer,
+        )
+        # The step is never "recorded": the answer lives with the part, and the step only remembers which part.
+        output = msgspec.json.encode({"call_id": call_id})
+        step = Step(number=execution.run.number, key=key, name=name, status="running", started_at=now, output=output)
+        opened: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
+        self._next.append(_Call(step, part, opened))
+        self._schedule()
+        return await opened
+
+    def _schedule(self) -> None:
+        if not self._is_scheduled and not self._is_open and self._next:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._open)
+
+    def _open(self) -> None:
+        self._is_scheduled = False
+        execution = self._execution
+        calls, size = [], 0
+        while self._next and len(calls) < CALLS_MAX and size + len(self._next[0].part.input) <= ROUND_BYTES_MAX:
+            size += len(self._next[0].part.input)
+            calls.append(self._next.pop(0))
+        self._round += 1
+        interrupt = Interrupt(
+            interrupt_id=execution.ids.short("int"),
+            number=execution.run.number,
+            kind=Kind.TOOL,
+            step=f"round:{self._round}",
+            round=self._round,
+            created_at=execution.now(),
+            parts=tuple(call.part for call in calls),
+        )
+        events = [
+            (
+                "tool_call",
+                encode_fields(
+                    {
+                        "tool": call.step.name,
+                        "tool_call_id": call.part.tool_call_id,
+                        "input": msgspec.Raw(call.part.input),
+                    }
+                ),
+            )
+            for call in calls
+        ]
+        self._is_open = True
+        execution.write_interrupt(interrupt, before=events, steps=[call.step for call in calls])
+        for call in calls:
+            self._asked[call.part.tool_call_id] = interrupt
+            if not call.opened.done():
+                call.opened.set_result(interrupt)
+
+    def _close_if_resolved(self, interrupt_id: str) -> None:
+        if self._is_open and not self._execution.is_pending(interrupt_id):
+            self._is_open = False
+            self._schedule()

@@ -1,0 +1,307 @@
+"""
+The worker of a process: takes runs, executes them, keeps their leases, sees to deadlines, and hands over at a stop.
+
+One loop a second looks for what nobody told it about: queued runs, runs whose holder died, overdue interrupts. What
+this process itself causes wakes it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+
+from holdfast.clock import Clock
+from holdfast.errors import AgentMissing, HoldfastError, LeaseLost, StoreError
+from holdfast.execution.execution import Ending, Execution
+from holdfast.execution.facts import Facts
+from holdfast.execution.program import Program, Programs
+from holdfast.execution.record import Record
+from holdfast.execution.recovery import Recovery
+from holdfast.execution.steps import failure_of
+from holdfast.ids import Ids
+from holdfast.journal import Journal
+from holdfast.journal.writer import PENDING_BYTES_MAX
+from holdfast.model import File, Restart, Run
+from holdfast.store.base import Lease
+
+log = structlog.get_logger(__name__)
+
+UNSERVED_SECONDS = 600
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Times in seconds. Tests shorten them; users have no reason to."""
+
+    runs_max: int = 1000  # executed at once in this process
+    threads_max: int = 100  # sync functions and steps at once
+    lease_seconds: float = 8.0
+    renew_seconds: float = 2.0
+    scan_seconds: float = 1.0
+    grace_seconds: float = 0.25  # a waiting run is kept in memory so long: the answer often comes at once
+    cancel_seconds: float = 4.5  # after this, a run is cancelled whether or not its code has returned
+    drain_seconds: float = 8.0
+    holder_seconds: float = 5.0
+    pending_bytes_max: int = PENDING_BYTES_MAX
+
+
+class Worker:
+    """Executes runs of the agents in `programs`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        programs: Programs,
+        clock: Clock,
+        ids: Ids,
+        settings: WorkerSettings | None = None,
+    ) -> None:
+        self.journal = journal
+        self.programs = programs
+        self.clock = clock
+        self.ids = ids
+        self.settings = settings or WorkerSettings()
+        self.owner = ids.short("process")
+        self.facts = Facts(journal, self)
+        self.threads = asyncio.Semaphore(self.settings.threads_max)
+        self.is_stopping = False
+        self.start_child: Callable[[Run, str, Any, int], Awaitable[Any]] | None = None
+        self._store = journal.store
+        self._recovery = Recovery(self._store)
+        self._executions: dict[int, Execution] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._wake = asyncio.Event()
+        self._scan_at: asyncio.TimerHandle | None = None
+        self._loops: list[asyncio.Task[None]] = []
+
+    # Life
+
+    async def start(self) -> None:
+        """Begin to claim and execute, on the running event loop."""
+        self._loops = [
+            asyncio.create_task(self._scan_forever(), name="worker scan"),
+            asyncio.create_task(self._renew_forever(), name="worker renew"),
+        ]
+
+    async def stop(self) -> None:
+        """
+        Take nothing more; give what executes `drain_seconds` to finish or to reach a step; then hand over what may
+        be executed again, and end the rest as interrupted.
+        """
+        self.is_stopping = True
+        self._wake.set()
+        running = [execution for execution in self._executions.values() if execution.task is not None]
+        for execution in running:
+            if execution.program.restart is Restart.ALWAYS and execution.is_idle:
+                execution.end(Ending.STOP)
+        await _settled(running, self.settings.drain_seconds)
+        left = list(self._executions.values())
+        for execution in left:
+            execution.end(Ending.STOP)
+        await _settled(left, 1.0)
+        for execution in list(self._executions.values()):
+            execution.abandon()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether this process may execute one more run."""
+        return not self.is_stopping and len(self._executions) < self.settings.runs_max
+
+    @property
+    def executing(self) -> int:
+        """How many runs are in memory here."""
+        return len(self._executions)
+
+    def serves(self, agent: str) -> bool:
+        return self.programs.get(agent) is not None
+
+    # Executing
+
+    def begin(self, run: Run) -> None:
+        """Execute a run that was just started under our lease."""
+        program = self.programs.get(run.agent)
+        if program is None or run.number in self._executions:
+            return
+        self._execute(run, program, Record())
+
+    def execution(self, number: int) -> Execution | None:
+        """The run, if it is executed here."""
+        return self._executions.get(number)
+
+    def wake(self) -> None:
+        """Something may be there to be claimed."""
+        self._wake.set()
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Let something go on by itself; a stop waits for it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def forget(self, execution: Execution) -> None:
+        """An execution is over: nothing of it is left here."""
+        if self._executions.get(execution.run.number) is execution:
+            del self._executions[execution.run.number]
+            tail = self.journal.tails.get(execution.run.number)
+            if tail is not None:
+                self.journal.tails.release(tail)
+            self._wake.set()
+
+    async def let_go(self, number: int) -> None:
+        """The lease of a run was given up: facts that came for its holder are written by whoever is next."""
+        run = await self._store.run_by_number(number)
+        if run is not None and not run.status.is_final:
+            await self.facts.apply_inbox(run)
+
+    async def keep(self, run: Run, data: bytes) -> File:
+        """Keep a large value as a file of the run."""
+        import hashlib
+
+        file = File(
+            file_id=self.ids.short("file"),
+            tenant=run.tenant,
+            number=run.number,
+            name="value.json",
+            media_type="application/json",
+            size=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+            created_at=self.clock.now(),
+        )
+        await self._store.put_file(file, data)
+        return file
+
+    async def run_child(self, parent: Run, agent: str, input: Any, occurrence: int) -> Any:
+        """Start (or find) the child of a run and wait for its output."""
+        if self.start_child is None:
+            raise RuntimeError("this worker cannot start children")
+        return await self.start_child(parent, agent, input, occurrence)
+
+    def _execute(self, run: Run, program: Program, record: Record) -> Execution:
+        execution = Execution(self, run, program, record)
+        self._executions[run.number] = execution
+        self.journal.tails.open(run.number, run.tail_sequence, finished=False)
+        execution.start()
+        return execution
+
+    # Facts for runs that are executed here
+
+    async def look_at_inbox(self, numbers: Sequence[int]) -> None:
+        """Deliver what waits for runs that are executed here."""
+        mine = [number for number in numbers if number in self._executions]
+        if not mine:
+            return
+        for row in await self._store.inbox(mine):
+            execution = self._executions.get(row.number)
+            if execution is not None and not execution.is_over:
+                try:
+                    execution.deliver(row)
+                except LeaseLost:
+                    continue  # it is just being let go; whoever is next finds the row
+
+    async def changed(self, number: int) -> None:
+        """Wait until the run's journal was written to, or a short time is over."""
+        execution = self._executions.get(number)
+        if execution is not None and not execution.is_over:
+            try:
+                await execution.writer.durable()
+                return
+            except LeaseLost:
+                pass
+        await asyncio.sleep(0.02)
+
+    def expect_deadline(self, at: int) -> None:
+        """Look at deadlines right at this time, if the next look would be later."""
+        seconds = max((at - self.clock.now()) / 1_000_000, 0.0)
+        if seconds < self.settings.scan_seconds:
+            asyncio.get_running_loop().call_later(seconds, self._wake.set)
+
+    # The loops
+
+    async def _scan_forever(self) -> None:
+        while True:
+            # Cleared before looking: what comes during the look sets it again.
+            self._wake.clear()
+            try:
+                await self._scan()
+            except StoreError as error:
+                log.warning("scan_failed", reason=error.code, message=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self.settings.scan_seconds)
+
+    async def _scan(self) -> None:
+        await self._expire()
+        if self.is_stopping:
+            return
+        while self.has_room:
+            room = min(self.settings.runs_max - len(self._executions), 100)
+            found = await self._store.claim(
+                self.owner, sorted(self.programs.names()), limit=room, lease_seconds=self.settings.lease_seconds
+            )
+            for run in found:
+                await self._take_up(run)
+            if len(found) < room:
+                break
+        await self._fail_unserved()
+
+    async def _take_up(self, run: Run) -> None:
+        program = self.programs.get(run.agent)
+        if program is None:
+            return
+        taken = await self._recovery.take_up(run, program)
+        execution = Execution(self, taken.run, program, taken.record)
+        self._executions[run.number] = execution
+        self.journal.tails.open(run.number, run.tail_sequence, finished=False)
+        try:
+            await taken.begin(execution)
+        except LeaseLost:
+            self.forget(execution)
+            return
+        await self.look_at_inbox([run.number])
+
+    async def _expire(self) -> None:
+        for interrupt in await self._store.due(self.clock.now(), limit=1000):
+            try:
+                await self.facts.expire(interrupt)
+            except HoldfastError as error:
+                log.warning("expiry_failed", interrupt_id=interrupt.interrupt_id, message=str(error))
+
+    async def _fail_unserved(self) -> None:
+        before = self.clock.now() - UNSERVED_SECONDS * 1_000_000
+        for run in await self._store.unserved(sorted(self.programs.names()), queued_before=before):
+            failure = failure_of(AgentMissing(f"no process served agent {run.agent!r} for {UNSERVED_SECONDS} s"))
+            try:
+                await self.facts.fail(run, failure)
+            except LeaseLost:
+                continue
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.renew_seconds)
+            leases = [Lease(item.run.number, item.run.lease_epoch) for item in self._executions.values()]
+            if not leases:
+                continue
+            try:
+                lost = await self._store.renew(self.owner, leases, lease_seconds=self.settings.lease_seconds)
+            except StoreError as error:
+                log.warning("renewal_failed", reason=error.code, message=str(error))
+                continue
+            for number in lost:
+                execution = self._executions.get(number)
+                if execution is not None and not execution.is_over:
+                    execution.end(Ending.LOST)
+            await self.look_at_inbox([lease.number for lease in leases])
+
+
+async def _settled(executions: Sequence[Execution], seconds: float) -> None:
+    tasks = [execution.task for execution in executions if execution.task is not None and not execution.task.done()]
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)

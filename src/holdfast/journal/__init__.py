@@ -1,0 +1,22 @@
+"""Append to journals, commit them, follow them."""
+
+from holdfast.journal.chunk import Chunk, chain, chunk_of
+from holdfast.journal.journal import Journal
+from holdfast.journal.reader import END, GAP, WOKEN, Reader, Signal
+from holdfast.journal.tail import Tail, Tails
+from holdfast.journal.writer import Writer
+
+__all__ = [
+    "END",
+    "GAP",
+    "WOKEN",
+    "Chunk",
+    "Journal",
+    "Reader",
+    "Signal",
+    "Tail",
+    "Tails",
+    "Writer",
+    "chain",
+    "chunk_of",
+]

@@ -1,0 +1,122 @@
+"""
+One reader's cursor into one run's journal: replay, then live, without a hole or a repeat in between.
+
+The reader subscribes to the tail before it looks at the store, so an event that is committed between the two is seen
+either way. It holds no queue: what it has not taken waits in the shared tail or in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Final
+
+from holdfast.errors import JournalCorrupt
+from holdfast.journal.chunk import Chunk, chunk_of
+from holdfast.journal.journal import Journal
+from holdfast.model import Run
+
+# One read fills a few network writes. Larger pages make a slow reader hold more of our memory.
+PAGE_BYTES_MAX = 128 * 1024
+
+
+class Signal(Enum):
+    """What a reader gets instead of events."""
+
+    WOKEN = "woken"  # somebody called `wake`: look at what changed, then ask again
+    END = "end"  # the journal is finished and read to its end
+    GAP = "gap"  # the events behind the old cursor were pruned; the next call goes on behind the new one
+
+
+WOKEN: Final = Signal.WOKEN
+END: Final = Signal.END
+GAP: Final = Signal.GAP
+
+
+class Reader:
+    """
+    Follows the run from behind `after` (-1: from the start).
+
+    `next` gives chunks in order until the end of a finished journal. Close it when it is not needed any more.
+    """
+
+    __slots__ = ("_is_woken", "_journal", "_run", "_tail", "_waiter", "cursor")
+
+    def __init__(self, journal: Journal, run: Run, *, after: int) -> None:
+        self.cursor = after
+        self._journal = journal
+        self._run = run
+        self._tail = journal.tails.open(run.number, run.tail_sequence, finished=run.status.is_final)
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_woken = False
+        self._tail.add(self._on_change)
+
+    @property
+    def tail_sequence(self) -> int:
+        """The newest committed sequence, as far as this process knows."""
+        return self._tail.last
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing follows `tail_sequence`."""
+        return self._tail.finished
+
+    def take(self) -> Chunk | None:
+        """The next events, if they are in memory."""
+        chunk = self._tail.after(self.cursor)
+        if chunk is not None:
+            self.cursor = chunk.last
+        return chunk
+
+    async def next(self) -> Chunk | Signal:
+        """
+        The next events; waits for them if need be. Cancelling it loses nothing.
+
+        Raises:
+            JournalCorrupt: the store does not hold what it should.
+            StoreUnavailable: it cannot be read now; ask again.
+        """
+        while True:
+            if self._is_woken:
+                self._is_woken = False
+                return WOKEN
+            if self.cursor < self._tail.last:
+                chunk = self.take()
+                return chunk if chunk is not None else await self._load()
+            if self._tail.finished:
+                return END
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def wake(self) -> None:
+        """Let the pending, or else the next, call of `next` return WOKEN."""
+        self._is_woken = True
+        self._on_change()
+
+    def close(self) -> None:
+        """Leave the tail."""
+        self._tail.remove(self._on_change)
+        self._journal.tails.release(self._tail)
+
+    async def _load(self) -> Chunk | Signal:
+        segments = await self._journal.store.segments(self._run.number, after=self.cursor, bytes_max=PAGE_BYTES_MAX)
+        if not segments:
+            raise JournalCorrupt(
+                f"run {self._run.run_id}: the store has no event behind {self.cursor}, "
+                f"but the journal goes to {self._tail.last}",
+                first_bad_sequence=self.cursor + 1,
+            )
+        if segments[0].first > self.cursor + 1:
+            self.cursor = segments[0].first - 1
+            return GAP
+        chunk = chunk_of(segments, self.cursor)
+        self.cursor = chunk.last
+        return chunk
+
+    def _on_change(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)

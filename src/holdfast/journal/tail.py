@@ -1,0 +1,132 @@
+"""
+The newest committed events of a run, in memory, shared by all its readers in this process.
+
+Readers pull by cursor; there is no queue per reader. A tail holds events only while somebody reads, and no more than
+TAIL_BYTES_MAX of them: what is older comes from the store.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from holdfast.journal.chunk import Chunk
+
+# A reader this far behind is served from the store, a page at a time.
+TAIL_BYTES_MAX = 1024 * 1024
+
+
+class Tail:
+    """
+    What is committed of one run, as far as this process knows: `last` is the newest sequence, `finished` tells that
+    nothing follows it.
+    """
+
+    __slots__ = ("_chunks", "_size", "_wakers", "finished", "last", "number")
+
+    def __init__(self, number: int, last: int, *, finished: bool) -> None:
+        self.number = number
+        self.last = last
+        self.finished = finished
+        self._chunks: deque[Chunk] = deque()
+        self._size = 0
+        self._wakers: set[Callable[[], None]] = set()
+
+    @property
+    def has_readers(self) -> bool:
+        return bool(self._wakers)
+
+    def add(self, waker: Callable[[], None]) -> None:
+        """Wake this reader at every change."""
+        self._wakers.add(waker)
+
+    def remove(self, waker: Callable[[], None]) -> None:
+        self._wakers.discard(waker)
+        if not self._wakers:
+            self._chunks.clear()
+            self._size = 0
+
+    def publish(self, chunk: Chunk, *, finished: bool) -> None:
+        """Show what was just committed; events that are known already are dropped."""
+        if chunk.last > self.last:
+            self._keep(chunk)
+            self.last = chunk.last
+        self.finished = self.finished or finished
+        self._wake()
+
+    def observe(self, last: int, *, finished: bool) -> None:
+        """Note what the store holds, where its events were not seen: readers get them from there."""
+        if last <= self.last and finished <= self.finished:
+            return
+        if last > self.last:
+            self._chunks.clear()
+            self._size = 0
+            self.last = last
+        self.finished = self.finished or finished
+        self._wake()
+
+    def after(self, cursor: int) -> Chunk | None:
+        """The next events behind a cursor, or None where memory does not hold them."""
+        for chunk in self._chunks:
+            if chunk.last > cursor:
+                return chunk.after(cursor) if chunk.first <= cursor + 1 else None
+        return None
+
+    def _keep(self, chunk: Chunk) -> None:
+        if not self._wakers:
+            return
+        if chunk.first != self.last + 1:
+            self._chunks.clear()
+            self._size = 0
+        self._chunks.append(chunk)
+        self._size += chunk.size
+        while self._size > TAIL_BYTES_MAX and len(self._chunks) > 1:
+            self._size -= self._chunks.popleft().size
+
+    def _wake(self) -> None:
+        for waker in tuple(self._wakers):
+            waker()
+
+
+class Tails:
+    """The tails of all runs that are executed or read in this process. Used on the event loop alone."""
+
+    def __init__(self) -> None:
+        self._tails: dict[int, Tail] = {}
+        self._listeners: set[Callable[[str], None]] = set()
+
+    def get(self, number: int) -> Tail | None:
+        return self._tails.get(number)
+
+    def open(self, number: int, last: int, *, finished: bool) -> Tail:
+        """The tail of a run; made here for the first one that asks."""
+        tail = self._tails.get(number)
+        if tail is None:
+            tail = self._tails[number] = Tail(number, last, finished=finished)
+        else:
+            tail.observe(last, finished=finished)
+        return tail
+
+    def release(self, tail: Tail) -> None:
+        """Forget a tail that nobody reads."""
+        if not tail.has_readers:
+            self._tails.pop(tail.number, None)
+
+    def followed(self) -> Iterator[Tail]:
+        """The tails that somebody reads and that can still grow."""
+        return (tail for tail in tuple(self._tails.values()) if not tail.finished)
+
+    def publish(self, number: int, tenant: str, chunk: Chunk, *, finished: bool) -> None:
+        """Show a committed chunk to the readers of the run and to those of its tenant."""
+        tail = self._tails.get(number)
+        if tail is not None:
+            tail.publish(chunk, finished=finished)
+        for listener in tuple(self._listeners):
+            listener(tenant)
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Tell this listener the tenant of every commit."""
+        self._listeners.add(listener)
+
+    def unlisten(self, listener: Callable[[str], None]) -> None:
+        self._listeners.discard(listener)

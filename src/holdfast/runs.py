@@ -1,0 +1,498 @@
+"""
+The one service that APIs and the CLI call: start, get, list, follow, answer, cancel, export, verify.
+
+It knows tenants, roles and runs, and no API. Whatever an API shows or accepts, it translates to and from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.clock import Clock
+from holdfast.errors import (
+    AgentNotFound,
+    Forbidden,
+    InterruptAmbiguous,
+    InterruptNotFound,
+    InvalidAnswer,
+    InvalidRequest,
+    JournalCorrupt,
+    RunFinished,
+    RunNotFound,
+    StepFailed,
+    Stopping,
+)
+from holdfast.execution.codec import decode_result, encode_result
+from holdfast.execution.events import segment_of, started_event
+from holdfast.execution.facts import Given, resolved_already
+from holdfast.execution.program import Program
+from holdfast.execution.worker import Worker
+from holdfast.ids import Ids
+from holdfast.journal import Journal, Reader, Signal, chain
+from holdfast.model import DEFAULT_TENANT, Interrupt, Kind, Message, Run, Status, Step, Thread
+from holdfast.model.encoding import repair_value
+from holdfast.model.interrupt import canonical_answer, canonical_tool_output
+from holdfast.shutdown import Shutdown
+from holdfast.store.base import IdempotencyRow, RunQuery, Started, StartRun
+
+ROLES: Final = ("reader", "executor", "operator", "admin")
+_RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
+_CHILD_NAMESPACE: Final = uuid.UUID("5b8f3c52-6f0e-5d0a-9c50-0c6f5c8a4e11")
+EXPORT_PAGE_BYTES = 256 * 1024
+# A run can come to wait without an event of its own; whoever waits for that looks again this often.
+RECHECK_SECONDS = 1.0
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who calls: the key's name, tenant and role."""
+
+    name: str = ""
+    tenant: str = DEFAULT_TENANT
+    role: str = "admin"
+    trust: str = "standard"
+
+    def has(self, role: str) -> bool:
+        """Whether this caller's role includes another."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+    def require(self, role: str) -> None:
+        """
+        Let the caller pass, or refuse.
+
+        Raises:
+            Forbidden: the role is too low; `needed` names one that is not.
+        """
+        if not self.has(role):
+            raise Forbidden(f"this needs the role {role}; the key has {self.role}", needed=role)
+
+
+class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is started with. Everything in it was checked by the API that made it, but for agent and ids."""
+
+    agent: str | None = None  # None: the default agent
+    input: Any = None
+    run_id: str | None = None
+    thread_id: str | None = None
+    message: str | None = None  # kept as the user's message of the thread
+    media: Sequence[Any] = ()
+    supersedes: tuple[int, ...] = ()
+    metadata: dict[str, Any] = {}
+    timeout_seconds: float | None = None
+    priority: int = 0
+    parent: int | None = None
+    idempotency: IdempotencyRow | None = None
+    facts: dict[str, Any] = {}  # further fields of the event `started`
+
+
+class ToolOutput(msgspec.Struct, frozen=True):
+    """What the caller's process made of one tool call."""
+
+    tool_call_id: str
+    output: str
+    errored: bool = False
+    error_message: str | None = None
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What a look at every byte of a journal found."""
+
+    run_id: str
+    ok: bool
+    events: int
+    segments: int
+    hash: str
+    first_bad_sequence: int | None = None
+
+
+class Runs:
+    """Made once per server; used on its event loop. Every call is scoped by the caller's tenant."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        worker: Worker,
+        clock: Clock,
+        ids: Ids,
+        shutdown: Shutdown,
+        *,
+        default_agent: str | None = None,
+        timeout_seconds: float | None = None,
+        queued_max: int = 10_000,
+        namespace: str = "00000000-0000-0000-0000-000000000000",
+    ) -> None:
+        self.journal = journal
+        self.store = journal.store
+        self.worker = worker
+        self.shutdown = shutdown
+        self.default_agent = default_agent
+        self._clock = clock
+        self._ids = ids
+        self._timeout_seconds = timeout_seconds
+        self._queued_max = queued_max
+        self._namespace = uuid.UUID(namespace)
+        worker.start_child = self._run_child
+
+    # Starting
+
+    def agent(self, name: str | None) -> Program:
+        """
+        The agent of this name, or the default one.
+
+        Raises:
+            AgentNotFound
+        """
+        wanted = name or self.default_agent
+        program = self.worker.programs.get(wanted) if wanted is not None else None
+        if program is None:
+            raise AgentNotFound(f"this server serves no agent {wanted!r}", agent=wanted)
+        return program
+
+    async def start(self, caller: Caller, request: StartRequest) -> Started:
+        """
+        Start a run. When this returns, the run and its event `started` are durable, and it executes or is queued.
+
+        A known idempotency key gives the run that it started (`replayed`).
+
+        Raises:
+            AgentNotFound, InvalidRequest, RunExists, ThreadBusy, QueueFull, IdempotencyKeyReused, Stopping,
+            StorageFull
+        """
+        caller.require("executor")
+        if self.worker.is_stopping or self.shutdown.is_set:
+            raise Stopping("the server is stopping; try again", retry_after=1)
+        program = self.agent(request.agent)
+        if request.run_id is not None and not _RUN_ID.match(request.run_id):
+            raise InvalidRequest(
+                "run_id: 1 to 128 letters, digits, _ or -, the first a letter or digit", field="run_id"
+            )
+        run, message = self._new_run(caller, program, request)
+        facts = dict(request.facts)
+        if message is not None:
+            facts["user_message_id"] = message.message_id
+        leased = self.worker.has_room
+        event = started_event(run, program.framework, facts)
+
+        def build(stamp: Any) -> StartRun:
+            segment = segment_of(run, [event], stamp)
+            lease = {"lease_owner": self.worker.owner, "lease_epoch": 1, "status": Status.RUNNING} if leased else {}
+            return StartRun(
+                run=msgspec.structs.replace(
+                    run,
+                    tail_sequence=0,
+                    head_hash=segment.hash,
+                    last_timestamp=segment.last_timestamp,
+                    **lease,
+                ),
+                segment=segment,
+                message=message,
+                supersedes=request.supersedes,
+                idempotency=request.idempotency,
+                queued_max=self._queued_max,
+                lease_seconds=self.worker.settings.lease_seconds,
+            )
+
+        started = await self.journal.submit(build)
+        assert isinstance(started, Started)
+        if not started.replayed:
+            if leased:
+                self.worker.begin(started.run)
+            else:
+                self.worker.wake()
+        return started
+
+    def _new_run(self, caller: Caller, program: Program, request: StartRequest) -> tuple[Run, Message | None]:
+        now = self._clock.now()
+        limits = [item for item in (request.timeout_seconds, self._timeout_seconds) if item is not None]
+        run = Run(
+            number=0,
+            run_id=request.run_id or self._ids.run_id(),
+            tenant=caller.tenant,
+            agent=program.name,
+            agent_id=self.agent_id(program.name),
+            thread_id=request.thread_id,
+            parent=request.parent,
+            status=Status.QUEUED,
+            priority=request.priority,
+            input=encode_result(repair_value(request.input), what="the input"),
+            caller=caller.name,
+            role=caller.role,
+            trust=caller.trust,
+            metadata=request.metadata,
+            timeout_seconds=min(limits, default=None),
+            created_at=now,
+            tail_sequence=-1,
+        )
+        if request.thread_id is None or (request.message is None and not request.media):
+            return run, None
+        message = Message(
+            message_id=self._ids.short("msg"),
+            number=0,
+            role="user",
+            content=request.message or "",
+            media=msgspec.json.encode(request.media),
+            created_at=now,
+        )
+        return run, message
+
+    def agent_id(self, name: str) -> str:
+        """The stable UUID of an agent: UUIDv5 of its name in the store's namespace."""
+        return str(uuid.uuid5(self._namespace, name))
+
+    async def _run_child(self, parent: Run, agent: str, input: Any, occurrence: int) -> Any:
+        # The id follows from parent and place, so that a second execution finds the child of the first.
+        run_id = str(uuid.uuid5(_CHILD_NAMESPACE, f"{parent.tenant}/{parent.run_id}/{agent}/{occurrence}"))
+        caller = Caller(parent.caller, parent.tenant, parent.role, parent.trust)
+        run = await self.store.run(parent.tenant, run_id)
+        if run is None:
+            request = StartRequest(agent=agent, input=input, run_id=run_id, parent=parent.number)
+            run = (await self.start(caller, request)).run
+        ended = await self.wait(caller, run.run_id, timeout=None, until_waiting=False)
+        if ended.status is Status.COMPLETED:
+            return decode_result(ended.output or b"null")
+        reason = ended.error.message if ended.error is not None else f"it was {ended.status}"
+        raise StepFailed(f"the run of {agent} did not complete: {reason}", run_id=run_id)
+
+    # Reading
+
+    async def get(self, caller: Caller, run_id: str) -> Run:
+        """
+        The run as it is now.
+
+        Raises:
+            RunNotFound: unknown, or of another tenant.
+        """
+        run = await self.store.run(caller.tenant, run_id)
+        if run is None:
+            raise RunNotFound(f"there is no run {run_id!r}", run_id=run_id)
+        return run
+
+    async def list(self, query: RunQuery) -> Sequence[Run]:
+        """Runs of the query's tenant, newest first."""
+        return await self.store.runs(query)
+
+    async def wait(self, caller: Caller, run_id: str, *, timeout: float | None, until_waiting: bool = True) -> Run:
+        """The run, once it is finished (or waits for the outside), or when `timeout` seconds are over, or at a stop."""
+        run = await self.get(caller, run_id)
+        if self._is_awaited(run, until_waiting):
+            return run
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        reader = Reader(self.journal, run, after=run.tail_sequence)
+        self.shutdown.add(reader.wake)
+        timer: asyncio.TimerHandle | None = None
+        try:
+            while True:
+                # Subscribed before reading, so a change that comes between the two is not missed.
+                run = await self.get(caller, run_id)
+                is_over = self.shutdown.is_set or (deadline is not None and loop.time() >= deadline)
+                if is_over or self._is_awaited(run, until_waiting):
+                    return run
+                seconds = RECHECK_SECONDS if deadline is None else min(deadline - loop.time(), RECHECK_SECONDS)
+                timer = loop.call_later(max(seconds, 0), reader.wake)
+                await _until_notable(reader)
+                timer.cancel()
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self.shutdown.remove(reader.wake)
+            reader.close()
+
+    def _is_awaited(self, run: Run, until_waiting: bool) -> bool:
+        return run.status.is_final or (until_waiting and run.status is Status.WAITING)
+
+    def follow(self, run: Run, *, after: int) -> Reader:
+        """
+        A reader of the run's journal from behind this sequence on (-1: from the start). Close it after use.
+
+        Whether history before it is gone or was rolled back is for the caller to see, from `run`.
+        """
+        return Reader(self.journal, run, after=after)
+
+    async def steps(self, caller: Caller, run_id: str) -> Sequence[Step]:
+        """The run's steps, by start."""
+        return await self.store.steps((await self.get(caller, run_id)).number)
+
+    async def interrupts(self, caller: Caller, run_id: str) -> Sequence[Interrupt]:
+        """The run's interrupts, oldest first."""
+        return await self.store.interrupts((await self.get(caller, run_id)).number)
+
+    # Answering and cancelling
+
+    async def answer(
+        self,
+        caller: Caller,
+        run_id: str,
+        answer: Any,
+        *,
+        interrupt_id: str | None = None,
+        note: str | None = None,
+        blocks: Any = None,
+    ) -> Interrupt:
+        """
+        Answer a pending question or approval, or with `ToolOutput`s the calls of a round. Durable when this returns;
+        the interrupt as it is afterwards comes back. The same content again is a success.
+
+        Raises:
+            RunNotFound, InterruptNotFound, InterruptAmbiguous, InvalidAnswer, InterruptResolved, RunFinished,
+            Forbidden
+        """
+        caller.require("executor")
+        run = await self.get(caller, run_id)
+        interrupt = await self._interrupt(run, interrupt_id)
+        caller.require(interrupt.answer_role)
+        if interrupt.kind is Kind.TIMER:
+            raise InvalidAnswer("a timer takes no answer")
+        answers = self._canonical(interrupt, answer, note, blocks)
+        if run.status.is_final:
+            self._check_repeated(run, interrupt, answers)
+            return interrupt
+        for part_id, data in answers:
+            given = Given(data, "caller", caller.name, self._clock.now())
+            interrupt = await self.worker.facts.answer(run.number, interrupt.interrupt_id, part_id, given)
+        return interrupt
+
+    async def _interrupt(self, run: Run, interrupt_id: str | None) -> Interrupt:
+        interrupts = await self.store.interrupts(run.number)
+        if interrupt_id is not None:
+            for interrupt in interrupts:
+                if interrupt.interrupt_id == interrupt_id:
+                    return interrupt
+            raise InterruptNotFound(f"run {run.run_id} has no interrupt {interrupt_id!r}", interrupt_id=interrupt_id)
+        pending = [item for item in interrupts if item.is_pending and item.kind is not Kind.TIMER]
+        if not pending:
+            raise InterruptNotFound(f"run {run.run_id} waits for no answer")
+        if len(pending) > 1:
+            names = [item.interrupt_id for item in pending]
+            raise InterruptAmbiguous(f"run {run.run_id} waits for {len(names)} answers: name one", interrupt_ids=names)
+        return pending[0]
+
+    def _canonical(
+        self, interrupt: Interrupt, answer: Any, note: str | None, blocks: Any
+    ) -> Sequence[tuple[str, bytes]]:
+        if interrupt.kind is not Kind.TOOL:
+            return [("", canonical_answer(interrupt, repair_value(answer), note=note, blocks=blocks))]
+        if not isinstance(answer, list) or not all(isinstance(item, ToolOutput) for item in answer):
+            raise InvalidAnswer("the answer to tool calls is a list with an output or an error for each call")
+        known = {part.tool_call_id for part in interrupt.parts}
+        given = [item.tool_call_id for item in answer]
+        if set(given) - known or len(set(given)) != len(given):
+            raise InvalidAnswer(f"the calls of this interrupt are {', '.join(sorted(known))}, each answered once")
+        return [
+            (
+                item.tool_call_id,
+                canonical_tool_output(item.output, errored=item.errored, error_message=item.error_message),
+            )
+            for item in answer
+        ]
+
+    def _check_repeated(self, run: Run, interrupt: Interrupt, answers: Sequence[tuple[str, bytes]]) -> None:
+        stored = {part.tool_call_id: part for part in interrupt.parts}
+        for part_id, data in answers:
+            part = stored[part_id]
+            if part.answer is None:
+                raise RunFinished(f"run {run.run_id} is {run.status}", status=run.status.value)
+            if part.answer != data:
+                raise resolved_already(interrupt, part.answer, part.by)
+
+    async def cancel(self, caller: Caller, run_id: str, *, reason: str = "", wait: float = 5.0) -> Run:
+        """
+        Cancel a run and its children. The run comes back once it is final, or after `wait` seconds; it is final at
+        most 5 s after the request. A run that is cancelled already is a success.
+
+        Raises:
+            RunFinished: it is completed or failed.
+            RunNotFound, Forbidden
+        """
+        caller.require("executor")
+        run = await self.get(caller, run_id)
+        await self.worker.facts.cancel(run.number, reason)
+        for child in await self.store.runs(RunQuery(tenant=run.tenant, parent=run.number, limit=1000)):
+            if not child.status.is_final:
+                try:
+                    await self.cancel(caller, child.run_id, reason=reason, wait=0)
+                except RunFinished:
+                    continue
+        return await self.wait(caller, run_id, timeout=wait, until_waiting=False)
+
+    # Threads
+
+    async def thread(self, caller: Caller, thread_id: str) -> Thread | None:
+        return await self.store.thread(caller.tenant, thread_id)
+
+    async def threads(self, caller: Caller, *, before: tuple[int, str] | None, limit: int) -> Sequence[Thread]:
+        return await self.store.threads(caller.tenant, before=before, limit=limit)
+
+    async def messages(self, caller: Caller, thread_id: str) -> Sequence[Message]:
+        return await self.store.messages(caller.tenant, thread_id)
+
+    async def pending(self, caller: Caller, *, thread_id: str | None = None) -> Sequence[Interrupt]:
+        """Pending questions and approvals of the tenant, oldest first."""
+        return await self.store.pending(caller.tenant, thread_id=thread_id)
+
+    # Export
+
+    async def export(self, caller: Caller, run_id: str) -> AsyncIterator[bytes]:
+        """
+        The stored journal byte for byte, between control lines (`{"kind": …`), as JSON lines.
+
+        Each segment is followed by its hash; the first line gives the hash before the first one.
+        """
+        run = await self.get(caller, run_id)
+        head = {"kind": "journal", "format": 1, "run_id": run.run_id, "epoch": run.epoch}
+        yield _line({**head, "prior": run.prior_hash.hex(), "input": msgspec.Raw(run.input)})
+        after = run.first_sequence - 1
+        while after < run.tail_sequence:
+            page = await self.store.segments(run.number, after=after, bytes_max=EXPORT_PAGE_BYTES)
+            if not page:
+                raise JournalCorrupt(f"run {run_id}: nothing is stored behind {after}", first_bad_sequence=after + 1)
+            for segment in page:
+                yield segment.body
+                control = {"kind": "segment", "first": segment.first, "last": segment.last}
+                yield _line({**control, "hash": segment.hash.hex()})
+                after = segment.last
+        yield _line({"kind": "end", "status": run.status.value, "tail_sequence": run.tail_sequence})
+
+    async def verify(self, caller: Caller, run_id: str) -> Verified:
+        """Read every byte of a journal and compute its hash chain anew."""
+        run = await self.get(caller, run_id)
+        chained, after, events, segments = run.prior_hash, run.first_sequence - 1, 0, 0
+        while after < run.tail_sequence:
+            page = await self.store.segments(run.number, after=after, bytes_max=EXPORT_PAGE_BYTES)
+            for segment in page:
+                chained = chain(chained, segment.body)
+                count = segment.body.count(b"\n")
+                if segment.first != after + 1 or count != segment.last - after or chained != segment.hash:
+                    return Verified(run_id, False, events, segments, chained.hex(), after + 1)
+                after, events, segments = segment.last, events + count, segments + 1
+            if not page:
+                return Verified(run_id, False, events, segments, chained.hex(), after + 1)
+        # The run may have grown since its row was read; then the row's hash is not that of the end.
+        ok = chained == run.head_hash or after > run.tail_sequence
+        return Verified(run_id, ok, events, segments, chained.hex(), None if ok else run.tail_sequence)
+
+
+async def _until_notable(reader: Reader) -> None:
+    """Read on until the journal ends, asks something, or the reader is woken; tokens alone are not worth a look."""
+    while True:
+        chunk = await reader.next()
+        if isinstance(chunk, Signal) or reader.is_finished or "interrupt" in chunk.types:
+            return
+
+
+def fingerprint(query: Any, body: Any) -> bytes:
+    """SHA-256 of a call's query and JSON value: what makes two calls with one Idempotency-Key the same."""
+    return hashlib.sha256(msgspec.json.encode([query, body], order="sorted")).digest()
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(value) + b"\n"
+
+
+__all__ = ["Caller", "Runs", "StartRequest", "ToolOutput", "Verified", "fingerprint"]

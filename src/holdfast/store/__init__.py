@@ -1,0 +1,5 @@
+"""Where everything is kept: `base` is the contract, the other modules keep it."""
+
+from holdfast.store.base import Store
+
+__all__ = ["Store"]
