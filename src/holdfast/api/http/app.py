@@ -1,0 +1,93 @@
+"""The one Litestar application behind the door, made of the handlers of all APIs that are served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from litestar import Litestar, Request
+from litestar.connection import ASGIConnection
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException, PermissionDeniedException
+from litestar.handlers import BaseRouteHandler
+
+from holdfast.api.http.asgi import Application, Message, Receive, Scope, Send, exchange_of
+from holdfast.api.http.auth import Authenticator
+from holdfast.api.http.call import Call, Services
+from holdfast.api.http.door import Door, answer_to
+from holdfast.api.http.errors import BadHttp, MethodNotAllowed, PathNotFound
+from holdfast.api.http.origins import Origins
+from holdfast.api.http.reply import shared_headers
+from holdfast.api.http.routing import Api
+
+
+def build_app(apis: Sequence[Api], authenticator: Authenticator, origins: Origins, services: Services) -> Door:
+    """The ASGI application of a server, door first. The Runtime API must be among the APIs."""
+    litestar = Litestar(
+        route_handlers=[handler for api in apis for handler in api.handlers],
+        request_class=Call,
+        guards=[check_role],
+        exception_handlers={Exception: _render},
+        openapi_config=None,
+        logging_config=None,
+        # Bodies have a limit for each call, kept by our own reader.
+        request_max_body_size=None,
+    )
+    return Door(_with_shared_headers(litestar), {api.name: api for api in apis}, authenticator, origins, services)
+
+
+async def check_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Let a caller pass whose role the handler asks for: `opt={"role": …}`, else reader."""
+    scope = cast(Scope, connection.scope)
+    if not handler.opt.get("public") and scope["method"] != "OPTIONS":
+        exchange_of(scope).grant.caller.require(handler.opt.get("role", "reader"))
+
+
+class _Rendered:
+    """What Litestar's exception handlers have to return: something that becomes an ASGI application."""
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    def to_asgi_response(self, **_: Any) -> Application:
+        return self._app
+
+
+def _render(request: Request[Any, Any, Any], error: Exception) -> Any:
+    scope = cast(Scope, request.scope)
+    return _Rendered(answer_to(scope, _as_ours(scope, error)))
+
+
+def _as_ours(scope: Scope, error: Exception) -> Exception:
+    """Litestar's own errors, which are about paths and methods alone, as ours."""
+    path = scope["path"][:200]
+    if isinstance(error, MethodNotAllowedException):
+        allow = (error.headers or {}).get("allow", "")
+        methods = sorted({item.strip() for item in allow.split(",")} | ({"HEAD"} if "GET" in allow else set()))
+        return MethodNotAllowed(f"{path} does not take this method", ", ".join(methods))
+    if isinstance(error, NotFoundException):
+        return PathNotFound(f"there is nothing at {path!r}")
+    if isinstance(error, HTTPException) and not isinstance(error, PermissionDeniedException):
+        return BadHttp(error.detail)
+    return error
+
+
+def _with_shared_headers(litestar: Litestar) -> Application:
+    """Litestar answers OPTIONS by itself; give those answers the headers that all others have."""
+
+    app = cast(Application, litestar)
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "OPTIONS":
+            await app(scope, receive, send)
+            return
+
+        async def add_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                known = {name for name, _ in message["headers"]}
+                added = [item for item in shared_headers(scope) if item[0] not in known]
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        await app(scope, receive, add_headers)
+
+    return wrapped

@@ -1,0 +1,30 @@
+"""ASGI's types, as far as this package needs them, and where our own entries of a scope are found."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from holdfast.api.http.call import Exchange
+    from holdfast.api.http.connection import Connection
+
+# JSON-like mappings whose keys the ASGI specification lists.
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """What the door found out about this request."""
+    exchange: Exchange = scope["holdfast"]
+    return exchange
+
+
+def connection_of(scope: Scope) -> Connection:
+    """The connection that this request came over."""
+    connection: Connection = scope["extensions"]["holdfast"]
+    return connection

@@ -1,0 +1,166 @@
+"""
+Who calls: one authenticator for all APIs and all sources of keys.
+
+Keys come from the store (rows that the CLI adds and revokes) and from the environment and flags. Only SHA-256 hashes
+are kept. The store's rows are held in memory and read again every REFRESH_SECONDS, so a request costs no read, and a
+revoked key is refused after that time; the streams that it opened see `Grant.is_revoked` and end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from holdfast.clock import Clock
+from holdfast.errors import StoreError, Unauthenticated
+from holdfast.ids import Ids
+from holdfast.model import ApiKey
+from holdfast.runs import Caller
+from holdfast.store.base import Store
+
+log = structlog.get_logger(__name__)
+
+# Revoked keys are refused within 5 s; one second is left for the read itself.
+REFRESH_SECONDS = 4.0
+DEVELOPMENT_KEY: Final = "dev-engine-key"
+
+# The first header that is present decides, even if it is wrong and another one would be right.
+KEY_HEADERS: Final = (b"x-engine-key", b"x-api-key")
+
+
+class Grant:
+    """A key that is in force, for as long as `is_revoked` is false. One object for all its calls."""
+
+    __slots__ = ("caller", "hash", "is_revoked")
+
+    def __init__(self, caller: Caller, hash: str) -> None:
+        self.caller = caller
+        self.hash = hash
+        self.is_revoked = False
+
+
+ANYBODY: Final = Grant(Caller("", role="admin"), "")
+"""The caller where no key is asked for: a server without authentication."""
+
+NOBODY: Final = Grant(Caller("", role="reader"), "")
+"""The caller of public calls, which show nothing of any run."""
+
+
+class Authenticator:
+    """Made once per server; used on its event loop."""
+
+    def __init__(self, fixed: Sequence[Grant] = (), *, header: str | None = None, is_open: bool = False) -> None:
+        self.is_open = is_open
+        self._fixed = {grant.hash: grant for grant in fixed}
+        self._stored: dict[str, Grant] = {}
+        names = [KEY_HEADERS[0], *([header.lower().encode()] if header else []), *KEY_HEADERS[1:]]
+        self._headers: tuple[bytes, ...] = tuple(dict.fromkeys(names))
+        self._task: asyncio.Task[None] | None = None
+
+    def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> Grant:
+        """
+        The grant of the key in these headers.
+
+        Raises:
+            Unauthenticated: none, or one that is not in force; `reason` says which.
+        """
+        if self.is_open:
+            return ANYBODY
+        key = self._key_in(headers)
+        if key is None:
+            raise Unauthenticated(
+                "send an API key in the header X-API-Key, X-Engine-Key or Authorization: Bearer",
+                reason="missing_credentials",
+            )
+        return self.grant_of(key)
+
+    def grant_of(self, key: bytes) -> Grant:
+        """
+        The grant of a key.
+
+        Raises:
+            Unauthenticated
+        """
+        digest = hashlib.sha256(key).hexdigest()
+        # The lookup is by a hash, whose timing tells nothing about the key.
+        grant = self._stored.get(digest) or self._fixed.get(digest)
+        if grant is None or not hmac.compare_digest(grant.hash, digest):
+            raise Unauthenticated("this API key is not known, or was revoked", reason="invalid_credentials")
+        return grant
+
+    def _key_in(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+        found: dict[bytes, bytes] = {}
+        for name, value in headers:
+            if name in self._headers or name == b"authorization":
+                found.setdefault(name, value)
+        for name in self._headers:
+            if name in found:
+                return found[name].strip()
+        scheme, _, credential = found.get(b"authorization", b"").partition(b" ")
+        return credential.strip() if scheme.lower() == b"bearer" else None
+
+    def add(self, grant: Grant) -> None:
+        """Let one more key in, for as long as this process lives."""
+        self._fixed[grant.hash] = grant
+
+    async def refresh(self, store: Store) -> None:
+        """Take over what the store's key rows say now."""
+        rows = await store.keys()
+        before, after = self._stored, dict[str, Grant]()
+        for row in rows:
+            if row.revoked_at is None:
+                caller = Caller(row.name, row.tenant, row.role)
+                known = before.get(row.hash)
+                after[row.hash] = known if known is not None and known.caller == caller else Grant(caller, row.hash)
+        self._stored = after
+        for grant in before.values():
+            grant.is_revoked = after.get(grant.hash) is not grant
+
+    async def start(self, store: Store) -> None:
+        """Read the keys, and keep reading them until `stop`."""
+        await self.refresh(store)
+        self._task = asyncio.create_task(self._refresh_forever(store), name="keys")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _refresh_forever(self, store: Store) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            try:
+                await self.refresh(store)
+            except StoreError as error:
+                # The keys as they were stay in force: a store that hiccups must not lock everybody out.
+                log.warning("keys_not_read", reason=error.code)
+
+
+def key_hash(key: str) -> str:
+    """The SHA-256 of a key in hex: all that is ever kept of it."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def environment_grants(keys: Sequence[str], hashes: Sequence[str]) -> list[Grant]:
+    """Admin keys of the tenant `default`, from plain keys and from hashes."""
+    all_hashes = dict.fromkeys([*map(key_hash, keys), *(item.lower() for item in hashes)])
+    names = ["environment", *(f"environment-{number}" for number in range(2, len(all_hashes) + 1))]
+    return [Grant(Caller(name), item) for name, item in zip(names, all_hashes, strict=False)]
+
+
+async def create_first_key(store: Store, clock: Clock, ids: Ids) -> str | None:
+    """
+    The plain text of a new admin key `first`, if the store has never had any key; else None.
+
+    It is shown to the user once: only its hash is kept.
+    """
+    if await store.keys():
+        return None
+    key = ids.secret("hf")
+    row = ApiKey(name="first", hash=key_hash(key), role="admin", tenant="default", created_at=clock.now())
+    return key if await store.add_key(row) else None

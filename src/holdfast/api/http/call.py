@@ -1,0 +1,142 @@
+"""
+What a handler holds: one request, with the caller it came from and the services it may use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
+
+import msgspec
+from litestar import Request
+
+from holdfast.api.http.asgi import Receive, Scope, connection_of, exchange_of
+from holdfast.api.http.auth import Grant
+from holdfast.api.http.body import has_body, header, read_json_body
+from holdfast.api.http.connection import Connection
+from holdfast.api.http.errors import InvalidQuery
+from holdfast.api.http.query import Query, read_query
+from holdfast.api.http.routing import Api
+from holdfast.clock import Clock
+from holdfast.execution.program import Program
+from holdfast.ids import Ids
+from holdfast.runs import Caller, Runs
+from holdfast.settings import Settings
+from holdfast.shutdown import Shutdown
+
+if TYPE_CHECKING:
+    from holdfast.api.http.auth import Authenticator
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What the server gives to all handlers."""
+
+    runs: Runs
+    settings: Settings
+    authenticator: Authenticator
+    programs: tuple[Program, ...]
+    clock: Clock
+    ids: Ids
+    shutdown: Shutdown
+    started_at: float  # monotonic
+
+
+class Exchange(msgspec.Struct):
+    """What the door found out about a request; it stands in the scope under `holdfast`."""
+
+    api: Api
+    request_id: str
+    headers: list[tuple[bytes, bytes]]
+    services: Services
+    grant: Grant
+    is_head: bool
+    has_begun: bool = False  # a status line is out
+
+
+class Call(Request[Any, Any, Any]):
+    """One request of an API."""
+
+    @property
+    def _asgi(self) -> Scope:
+        return cast(Scope, self.scope)
+
+    @property
+    def exchange(self) -> Exchange:
+        return exchange_of(self._asgi)
+
+    @property
+    def services(self) -> Services:
+        return self.exchange.services
+
+    @property
+    def runs(self) -> Runs:
+        return self.exchange.services.runs
+
+    @property
+    def grant(self) -> Grant:
+        """The key that this call was made with; tells a stream when it is revoked."""
+        return self.exchange.grant
+
+    @property
+    def caller(self) -> Caller:
+        return self.exchange.grant.caller
+
+    @property
+    def request_id(self) -> str:
+        return self.exchange.request_id
+
+    @property
+    def connection(self) -> Connection:
+        return connection_of(self._asgi)
+
+    def path_value(self, name: str) -> str:
+        """A parameter of the path, decoded."""
+        value: str = self._asgi["path_params"][name]
+        return unquote(value) if "%" in value else value
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of this (lower-case) name."""
+        return header(self._asgi["headers"], name)
+
+    def query(self, *known: str) -> Query:
+        """
+        The query parameters, which must be among these.
+
+        Raises:
+            UnknownParameter, InvalidQuery
+        """
+        return read_query(self._asgi["query_string"], known)
+
+    @property
+    def has_body(self) -> bool:
+        return has_body(self._asgi["headers"])
+
+    async def json_body(self, limit: int | None = None) -> Any:
+        """
+        The body as a JSON value, read as this API reads it.
+
+        Raises:
+            UnsupportedMediaType, BodyTooLarge, BodyTimeout, MalformedBody
+        """
+        api = self.exchange.api
+        return await read_json_body(
+            self._asgi["headers"],
+            cast(Receive, self.receive),
+            api.body_max if limit is None else limit,
+            repair=api.repairs_text,
+            integer_max=api.integer_max,
+        )
+
+    def idempotency_key(self) -> str | None:
+        """
+        The header Idempotency-Key: 1 to 255 visible ASCII characters.
+
+        Raises:
+            InvalidQuery
+        """
+        raw = self.header(b"idempotency-key")
+        if raw is None:
+            return None
+        if not 1 <= len(raw) <= 255 or not all(0x20 < byte < 0x7F for byte in raw):
+            raise InvalidQuery("Idempotency-Key is 1 to 255 visible ASCII characters", field="Idempotency-Key")
+        return raw.decode("ascii")

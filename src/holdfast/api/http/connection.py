@@ -1,0 +1,65 @@
+"""
+What a handler may do with the connection of its request, beyond ASGI: write frames without a coroutine per event,
+see whether the other side takes them, and cut hard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+
+class Connection:
+    """Made by our protocol for each connection; found in the scope's extensions under `holdfast`."""
+
+    __slots__ = ("_flow", "_sent", "_transport", "is_lost", "on_lost")
+
+    def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
+        self.is_lost = False
+        self.on_lost: Callable[[], None] | None = None
+        self._transport = transport
+        self._flow = flow
+        self._sent = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write one chunk of a body that was begun with chunked encoding. It never waits; see `is_paused`."""
+        if self.is_lost:
+            return
+        piece = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
+        self._sent += len(piece)
+        self._transport.write(piece)
+
+    @property
+    def is_paused(self) -> bool:
+        """More waits for the other side than should: await `drained` before writing on."""
+        return self._flow.write_paused
+
+    async def drained(self) -> None:
+        """Wait until the other side took enough, or the connection is lost."""
+        await self._flow.drain()
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes wait for the other side."""
+        return 0 if self.is_lost else self._transport.get_write_buffer_size()
+
+    @property
+    def taken(self) -> int:
+        """A number that grows when the other side takes something."""
+        return self._sent - self.waiting
+
+    def close(self) -> None:
+        """Send what waits, then close: a chunked body ends without its last chunk."""
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what waits is thrown away."""
+        self._transport.abort()
+
+    def lost(self) -> None:
+        """For the protocol: the connection is gone."""
+        self.is_lost = True
+        if self.on_lost is not None:
+            self.on_lost()

@@ -1,0 +1,230 @@
+"""
+Every setting of a server, in one frozen struct: from flags, then `HOLDFAST_<NAME>`, then other documented names.
+
+Nothing else reads the environment for settings. Each field carries its documentation; docs/settings.md is held against
+`described` by a test. A value that does not fit, or that contradicts another, refuses the start.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from holdfast.errors import HoldfastError
+
+PREFIX: Final = "HOLDFAST_"
+
+# Names under which users of the documented APIs know a setting. Ours wins.
+ALIASES: Final[Mapping[str, str]] = {
+    "store": "SQLITE_DB_PATH",
+    "model_key": "LLM_API_KEY",
+    "model_url": "LLM_BASE_URL",
+    "log_level": "ENGINE_LOG_LEVEL",
+}
+
+_NONE: Final = type(None)
+_SHA256_HEX: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
+
+
+class InvalidSetting(HoldfastError):
+    """A setting has a value that does not fit. Nothing was started. `setting` names it."""
+
+    code = "invalid_setting"
+
+    def __init__(self, message: str, setting: str) -> None:
+        super().__init__(message, setting=setting)
+        self.setting = setting
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server is started with. Times are seconds unless their name says otherwise."""
+
+    host: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
+    data: Annotated[
+        str, Meta(min_length=1, description="directory of the embedded store, of files and server.json")
+    ] = ".holdfast"
+    store: Annotated[
+        str | None, Meta(description="where runs are kept instead: a SQLite directory or a Postgres URL")
+    ] = None
+    keys: Annotated[tuple[str, ...], Meta(description="API keys of admins, comma-separated; hashed when loaded")] = ()
+    key_hashes: Annotated[
+        tuple[str, ...], Meta(description="SHA-256 of API keys of admins in hex, comma-separated")
+    ] = ()
+    key_header: Annotated[str | None, Meta(description="one more header in which an API key may come")] = None
+    no_auth: Annotated[bool, Meta(description="ask for no key; only on a loopback host")] = False
+    agent: Annotated[str | None, Meta(description="the agent that answers where a call names none")] = None
+    apis: Annotated[tuple[str, ...], Meta(description="the APIs that are served: runtime, engine")] = (
+        "runtime",
+        "engine",
+    )
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="origins whose pages may call, comma-separated; `*` holds only with a key that is not dev-engine-key"
+        ),
+    ] = ("*",)
+    allowed_hosts: Annotated[
+        tuple[str, ...], Meta(description="further host names that are answered on a loopback address")
+    ] = ()
+    heartbeat_seconds: Annotated[float, Meta(gt=0, le=300, description="silence before a stream sends a heartbeat")] = (
+        15.0
+    )
+    stall_seconds: Annotated[
+        float, Meta(gt=0, le=3600, description="a reader that takes nothing for so long is cut off")
+    ] = 30.0
+    drain_seconds: Annotated[
+        float, Meta(ge=0, le=3600, description="what executing runs get at a stop, to finish or to reach a step")
+    ] = 8.0
+    retention_days: Annotated[float, Meta(gt=0, description="days that the journal of a finished run is kept")] = 30.0
+    run_retention_days: Annotated[float, Meta(gt=0, description="days that the row of a finished run is kept")] = 365.0
+    queue_max: Annotated[int, Meta(ge=0, description="queued runs from which on new ones are refused")] = 10_000
+    runs_max: Annotated[int, Meta(ge=1, description="runs executed at once in this process")] = 1000
+    threads_max: Annotated[int, Meta(ge=1, description="sync functions executed at once in this process")] = 100
+    run_seconds_max: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="execution time after which a run fails; waiting does not count"),
+    ] = None
+    body_bytes_max: Annotated[int, Meta(ge=1, description="longest body of the Runtime API")] = 1024 * 1024
+    model: Annotated[
+        str | None, Meta(description="the assistant's model, provider:name; without one, the offline model")
+    ] = None
+    model_key: Annotated[str | None, Meta(description="the key of the model's provider")] = None
+    model_url: Annotated[str | None, Meta(description="base URL of a model server that speaks a known API")] = None
+    max_tokens: Annotated[int, Meta(ge=1, description="longest answer of the assistant's model, in tokens")] = 4096
+    iterations_max: Annotated[int, Meta(ge=1, description="model requests in one turn of the assistant")] = 50
+    offline_word_delay_seconds: Annotated[
+        float, Meta(ge=0, description="pause of the offline model between two words")
+    ] = 0.0
+    log_level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    ] = "info"
+    log_json: Annotated[bool, Meta(description="log lines as JSON instead of for people")] = False
+
+    def __post_init__(self) -> None:
+        if self.no_auth and not self.is_loopback:
+            raise InvalidSetting(f"no_auth holds only on a loopback host, not on {self.host}", "no_auth")
+        for item in self.key_hashes:
+            if not _SHA256_HEX.match(item):
+                raise InvalidSetting(f"{item[:12]!r}… is no SHA-256 in hex (64 digits)", "key_hashes")
+        if "" in self.keys:
+            raise InvalidSetting("an API key is empty", "keys")
+        for name in self.apis:
+            if name not in ("runtime", "engine"):
+                raise InvalidSetting(f"there is no API {name!r}; there are runtime and engine", "apis")
+
+    def __repr__(self) -> str:
+        return f"Settings(host={self.host!r}, port={self.port}, data={self.data!r}, …)"  # some fields are secrets
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+
+class Described(msgspec.Struct, frozen=True):
+    """One setting, for the documentation and `--help`."""
+
+    name: str
+    variable: str
+    default: Any
+    text: str
+    aliases: tuple[str, ...] = ()
+
+
+def described() -> list[Described]:
+    """All settings, in the order of the struct."""
+    hints = get_type_hints(Settings, include_extras=True)
+    rows = []
+    for field in msgspec.structs.fields(Settings):
+        meta = next(item for item in get_args(hints[field.name])[1:] if isinstance(item, Meta))
+        aliases = [ALIASES[field.name]] if field.name in ALIASES else []
+        aliases += {"keys": ["ENGINE_API_KEY"], "key_hashes": ["ENGINE_KEY_HASH"], "model": ["LLM_PROVIDER"]}.get(
+            field.name, []
+        )
+        variable = PREFIX + field.name.upper()
+        rows.append(Described(field.name, variable, field.default, meta.description or "", tuple(aliases)))
+    return rows
+
+
+def load_settings(environ: Mapping[str, str], **flags: Any) -> Settings:
+    """
+    Settings from flags (None: not given) over the environment over the defaults.
+
+    Raises:
+        InvalidSetting: the message names the variable or the flag.
+    """
+    hints = get_type_hints(Settings)
+    values: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        name = field.name
+        if flags.get(name) is not None:
+            values[name] = flags[name]
+            continue
+        for variable in (PREFIX + name.upper(), ALIASES.get(name)):
+            if variable is not None and (text := environ.get(variable)):
+                values[name] = _read(variable, text, hints[name])
+                break
+    _add_engine_keys(environ, values)
+    _add_engine_model(environ, values)
+    try:
+        return msgspec.convert(values, Settings, strict=True)
+    except msgspec.ValidationError as exc:
+        raise InvalidSetting(str(exc), _field_of(str(exc))) from None
+
+
+def _add_engine_keys(environ: Mapping[str, str], values: dict[str, Any]) -> None:
+    plain, hashed = environ.get("ENGINE_API_KEY"), environ.get("ENGINE_KEY_HASH")
+    if plain and hashed:
+        raise InvalidSetting("ENGINE_API_KEY and ENGINE_KEY_HASH are both set; set one", "ENGINE_KEY_HASH")
+    if plain:
+        values["keys"] = (*values.get("keys", ()), plain)
+    if hashed:
+        values["key_hashes"] = (*values.get("key_hashes", ()), *_comma_list(hashed))
+
+
+def _add_engine_model(environ: Mapping[str, str], values: dict[str, Any]) -> None:
+    provider, model = environ.get("LLM_PROVIDER"), environ.get("LLM_MODEL")
+    if provider and model and "model" not in values:
+        values["model"] = f"{provider}:{model}"
+
+
+def _read(variable: str, text: str, type: Any) -> Any:
+    """A value of the environment, as the field's type wants it."""
+    options = [item for item in get_args(type) if item is not _NONE] if _is_union(type) else [type]
+    wanted = options[0]
+    if wanted is bool:
+        if text not in ("true", "false"):
+            raise InvalidSetting(f"{variable} is true or false, not {text!r}", variable)
+        return text == "true"
+    if get_origin(wanted) is tuple:
+        return _comma_list(text)
+    if wanted in (int, float):
+        try:
+            return wanted(text)
+        except ValueError:
+            raise InvalidSetting(f"{variable} is a number, not {text!r}", variable) from None
+    return text
+
+
+def _is_union(type: Any) -> bool:
+    return type.__class__.__name__ in ("UnionType", "_UnionGenericAlias")
+
+
+def _comma_list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _field_of(message: str) -> str:
+    found = re.search(r"\$\.([a-z_]+)", message)
+    return found.group(1) if found else ""
