@@ -1,0 +1,238 @@
+"""
+Tool calls as steps: permitted once, carried out once, then found in the record.
+
+A call goes through three gates, each of which the record remembers: a person permits it (an interrupt), the tool runs
+(a step under the call's id), its result is told (the event `tool_result`, inside of that step). Whatever goes wrong
+becomes the call's result and the turn goes on; only what ends the whole execution passes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.tools import RunContext, ToolDefinition
+from pydantic_ai.toolsets.abstract import AbstractToolset, ToolsetTool
+from pydantic_core import SchemaValidator, core_schema
+
+from holdfast.agents.assistant.turn import Turn
+from holdfast.agents.tools import Call, Tool, ToolError, Tools
+from holdfast.errors import (
+    Cancelled,
+    InterruptExpired,
+    InvalidOutput,
+    LeaseLost,
+    OutcomeUnknown,
+    PermissionDenied,
+    StoreError,
+)
+from holdfast.execution.codec import encode_result
+from holdfast.model.encoding import repair_value
+
+# A person may be away over a weekend.
+PERMISSION_SECONDS = 259_200
+# About what a model reads of one result without losing its thread; a result is one event, too.
+OUTPUT_CHARACTERS_MAX = 64 * 1024
+# A question is read by a person; the whole input stands beside it.
+QUESTION_CHARACTERS_MAX = 2_000
+
+# Failures are results; it is the turn's limit on model requests that ends a loop of them.
+RETRIES_MAX = 1_000_000
+
+# Whether the input fits is the tool's own business (`Tool.read`), so that it is told like any other result.
+_ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
+
+
+class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What came of a call, as it is recorded. `tool_call_id` tells it from a result that a person gave instead."""
+
+    tool_call_id: str
+    output: Any = None
+    error: str | None = None
+    message: str = ""
+    truncated: bool = False
+
+
+class RecordedTools(AbstractToolset[Turn]):
+    """The tools of the assistant, as pydantic-ai sees them."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = {tool.name: self._declared(tool) for tool in tools.all()}
+
+    @property
+    def id(self) -> str | None:
+        return "holdfast"
+
+    async def get_tools(self, ctx: RunContext[Turn]) -> dict[str, ToolsetTool[Turn]]:
+        return self._tools
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Turn], tool: ToolsetTool[Turn]
+    ) -> Any:
+        """
+        What the tool gave back, for the model.
+
+        Raises:
+            ToolFailed: it failed; the model reads why.
+        """
+        declared = ctx.deps.tools.get(name)
+        assert declared is not None
+        assert ctx.tool_call_id is not None
+        outcome = await carry_out(ctx.deps, declared, ctx.tool_call_id, tool_args)
+        if outcome.error is not None:
+            raise ToolFailed(f"{outcome.error}: {outcome.message}")
+        return outcome.output
+
+    def _declared(self, tool: Tool[Any]) -> ToolsetTool[Turn]:
+        definition = ToolDefinition(
+            name=tool.name, description=tool.description, parameters_json_schema=tool.parameters
+        )
+        return ToolsetTool(toolset=self, tool_def=definition, max_retries=RETRIES_MAX, args_validator=_ANY_OBJECT)
+
+
+async def carry_out(turn: Turn, tool: Tool[Any], tool_call_id: str, arguments: dict[str, Any]) -> Outcome:
+    """Carry a call out, or find what came of it. Cancelled, it is carried out again at the next execution."""
+    key = turn.call_key(tool_call_id)
+    call = Call(turn.context, tool_call_id, key)
+    try:
+        read = tool.read(arguments)
+        if tool.requires_permission and not turn.is_granted(tool):
+            given = await _ask_permission(turn, tool, call, arguments)
+            if given is not None:
+                return await _record(tool, call, given)
+        if tool.asks:
+            return await _record(tool, call, await _attempt(tool, call, read))
+    except ToolError as exc:
+        return await _record(tool, call, Outcome(tool_call_id, error=exc.code, message=exc.message))
+    async with turn.slots:
+        return await _run(tool, call, read)
+
+
+async def _run(tool: Tool[Any], call: Call, input: Any) -> Outcome:
+    """Run the tool in its step."""
+
+    async def work() -> dict[str, Any]:
+        outcome = await _attempt(tool, call, input)
+        await _tell(tool, call, outcome)
+        return _recorded(outcome)
+
+    try:
+        recorded = await call.context.step(
+            tool.name, work, key=f"tool:{call.key}", visible=False, at_most_once=tool.at_most_once
+        )
+    except OutcomeUnknown as exc:
+        unknown = Outcome(call.tool_call_id, error=exc.code, message=exc.message)
+        return await _record(tool, call, unknown, step="outcome")
+    try:
+        outcome = msgspec.convert(recorded, Outcome)
+    except msgspec.ValidationError:
+        outcome = None
+    if outcome is not None and outcome.tool_call_id == call.tool_call_id:
+        return outcome
+    # A crash left it unknown whether the tool ran, and a person gave its result instead.
+    return await _record(tool, call, _bounded(call, recorded), step="outcome")
+
+
+async def _record(tool: Tool[Any], call: Call, outcome: Outcome, *, step: str = "tool") -> Outcome:
+    """Record and tell an outcome that is there already, without running the tool."""
+
+    async def tell() -> dict[str, Any]:
+        await _tell(tool, call, outcome)
+        return _recorded(outcome)
+
+    recorded = await call.context.step(tool.name, tell, key=f"{step}:{call.key}", visible=False)
+    return msgspec.convert(recorded, Outcome)
+
+
+async def _attempt(tool: Tool[Any], call: Call, input: Any) -> Outcome:
+    """Call the tool's function once."""
+    deadline = asyncio.timeout(None if tool.asks else tool.timeout_seconds)
+    try:
+        async with deadline:
+            value = await tool.function(call, input)
+        return _bounded(call, value)
+    except (LeaseLost, Cancelled, StoreError):
+        raise  # the execution is over, not the call
+    except ToolError as exc:
+        code, message = exc.code, exc.message
+    except InterruptExpired as exc:
+        code, message = "hitl_expired", exc.message
+    except InvalidOutput as exc:
+        code, message = exc.code, exc.message
+    except Exception as exc:  # noqa: BLE001 - whatever a tool raises is its result
+        code, message = "tool_failed", f"{type(exc).__name__}: {exc}"
+        if isinstance(exc, TimeoutError) and deadline.expired():
+            code, message = "tool_timeout", f"it took more than {tool.timeout_seconds:g} s"
+    return Outcome(call.tool_call_id, error=code, message=message)
+
+
+def _bounded(call: Call, value: Any) -> Outcome:
+    """A result that a model and an event can take: JSON, and cut if it is long."""
+    data = encode_result(value, what="the tool's result")
+    text = value if isinstance(value, str) else data.decode()
+    if len(text) > OUTPUT_CHARACTERS_MAX:
+        return Outcome(call.tool_call_id, output=text[:OUTPUT_CHARACTERS_MAX], truncated=True)
+    return Outcome(call.tool_call_id, output=msgspec.json.decode(data))
+
+
+def _recorded(outcome: Outcome) -> dict[str, Any]:
+    recorded: dict[str, Any] = msgspec.to_builtins(outcome)
+    return recorded
+
+
+async def _tell(tool: Tool[Any], call: Call, outcome: Outcome) -> None:
+    fields: dict[str, Any] = {"tool": tool.name, "tool_call_id": call.tool_call_id}
+    if outcome.error is None:
+        fields |= {"output": outcome.output, "truncated": outcome.truncated}
+    else:
+        fields |= {"error": outcome.error, "message": outcome.message}
+    await call.context.event("tool_result", **fields)
+
+
+# Permission
+
+
+async def _ask_permission(turn: Turn, tool: Tool[Any], call: Call, arguments: Mapping[str, Any]) -> Outcome | None:
+    """
+    Ask whether the call may be made. None: it may, with just these arguments. Else the outcome that a person gave.
+
+    Raises:
+        ToolError: it may not (`permission_denied`).
+    """
+    approval = await call.context.approve(
+        _question(tool, arguments),
+        expires_in=PERMISSION_SECONDS,
+        default=False,
+        key=f"approve:{call.key}",
+        tool=tool.name,
+        tool_call_id=call.tool_call_id,
+        input=_compact(arguments).encode(),
+        rule=tool.rule,
+        input_hash=input_hash(tool.name, arguments),
+        choices=("yes", "no", "always"),
+    )
+    if not approval.approved:
+        reason = approval.note or ("nobody answered in time" if approval.by == "expiry" else "a person said no")
+        raise ToolError(PermissionDenied.code, reason)
+    if approval.remember:
+        turn.grant(tool)
+    return _bounded(call, approval.output) if approval.has_output else None
+
+
+def input_hash(tool: str, arguments: Mapping[str, Any]) -> str:
+    """SHA-256 of `{"input":…,"tool":…}` with sorted keys and no spaces: what a permission is good for."""
+    return hashlib.sha256(_compact({"input": arguments, "tool": tool}).encode()).hexdigest()
+
+
+def _question(tool: Tool[Any], arguments: Mapping[str, Any]) -> str:
+    text = f"Allow {tool.name} to run: {_compact(arguments)}"
+    return text if len(text) <= QUESTION_CHARACTERS_MAX else text[: QUESTION_CHARACTERS_MAX - 1] + "…"
+
+
+def _compact(value: Mapping[str, Any]) -> str:
+    return json.dumps(repair_value(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -1,0 +1,96 @@
+"""
+What the model gets to see: the thread's earlier turns, and the message that this turn answers. No I/O.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from pydantic_ai.messages import (
+    AudioUrl,
+    BinaryContent,
+    DocumentUrl,
+    ImageUrl,
+    ModelMessage,
+    ModelMessagesTypeAdapter,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+    UserContent,
+    UserPromptPart,
+    VideoUrl,
+)
+from pydantic_core import ValidationError
+
+from holdfast.model import Message
+
+_URLS = {"image": ImageUrl, "document": DocumentUrl, "audio": AudioUrl, "video": VideoUrl}
+
+
+def user_content(text: str, media: Sequence[Any]) -> str | list[UserContent]:
+    """A message and the media blocks behind it; blocks of unknown shape are left out, the API has checked them."""
+    blocks = [block for block in map(_block, media) if block is not None]
+    if not blocks:
+        return text
+    return [text, *blocks] if text else blocks
+
+
+def model_messages(messages: Iterable[Message]) -> list[ModelMessage]:
+    """
+    The thread as model messages, oldest first.
+
+    A turn that the assistant completed left its own model messages, tool calls included. Of other turns there is
+    what was said: by another agent's answer, or by the person alone where a turn failed.
+    """
+    earlier: list[ModelMessage] = []
+    prompts: dict[int, ModelMessage] = {}
+    for message in messages:
+        if message.role == "user":
+            content = user_content(message.content, msgspec.json.decode(message.media))
+            prompts[message.number] = ModelRequest(parts=[UserPromptPart(content=content)])
+            earlier.append(prompts[message.number])
+            continue
+        detail = _detail(message)
+        if detail is None:
+            earlier.append(ModelResponse(parts=[TextPart(content=message.content)]))
+            continue
+        prompt = prompts.pop(message.number, None)
+        earlier = [item for item in earlier if item is not prompt]  # it is the first of the detail
+        earlier += detail
+    return earlier
+
+
+def detail_of(messages: Sequence[ModelMessage]) -> bytes:
+    """
+    The model messages of a turn, to be kept with its answer: without a call that was never answered, and without the
+    instructions, which each turn brings anew.
+    """
+    kept = [replace(item, instructions=None) if isinstance(item, ModelRequest) else item for item in messages]
+    while kept and isinstance(kept[-1], ModelResponse) and any(isinstance(p, ToolCallPart) for p in kept[-1].parts):
+        kept.pop()
+    return ModelMessagesTypeAdapter.dump_json(kept)
+
+
+def _detail(message: Message) -> list[ModelMessage] | None:
+    """The model messages of an assistant's turn; None where there are none that this version can read."""
+    if not message.detail:
+        return None
+    try:
+        return ModelMessagesTypeAdapter.validate_json(message.detail) or None
+    except ValidationError:
+        return None  # another agent's detail
+
+
+def _block(block: Any) -> UserContent | None:
+    if not isinstance(block, dict) or not isinstance(block.get("source"), dict):
+        return None
+    source = block["source"]
+    if source.get("type") == "base64":
+        return BinaryContent(data=base64.b64decode(source["data"]), media_type=source["media_type"])
+    kind = _URLS.get(str(block.get("type")))
+    return None if kind is None or "url" not in source else kind(url=source["url"])

@@ -1,0 +1,115 @@
+"""
+The assistant's loop: a pydantic-ai agent whose model requests and tool calls are steps.
+
+The loop itself keeps no state outside of the record. Executed again it goes the same way: the same messages lead to
+the same recorded responses, these to the same recorded tool results, and so on to where the record ends.
+
+This module loads the model library, which takes more than a second: import it off the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pydantic_ai import Agent, capture_run_messages
+from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputTokenLimitExceeded
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models import Model
+from pydantic_ai.settings import ModelSettings
+
+from holdfast.agents.assistant.calls import RETRIES_MAX, RecordedTools
+from holdfast.agents.assistant.history import detail_of, model_messages, user_content
+from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel, Sleep
+from holdfast.agents.assistant.turn import Turn
+from holdfast.agents.models.failures import ModelFailed
+from holdfast.agents.tools import Tools
+from holdfast.execution.context import Context
+from holdfast.execution.program import Result
+
+_STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
+
+# How often an answer without any content goes back to the model.
+EMPTY_ANSWERS_MAX = 3
+
+
+class Loop:
+    """Answers messages with one model and one set of tools; any number of turns at once."""
+
+    def __init__(
+        self,
+        model: Model[Any],
+        tools: Tools,
+        *,
+        instructions: str,
+        max_tokens: int | None,
+        iterations_max: int,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
+        self._model = model
+        self._tools = tools
+        self._toolset = RecordedTools(tools)
+        self._settings = _settings(model, max_tokens)
+        self._iterations_max = iterations_max
+        self._sleep = sleep
+        self._agent: Agent[Turn, str] = Agent(
+            deps_type=Turn,
+            instructions=instructions,
+            name="assistant",
+            retries={"tools": RETRIES_MAX, "output": EMPTY_ANSWERS_MAX},
+        )
+
+    async def answer(self, context: Context, text: str, media: Sequence[Any]) -> Result:
+        """
+        Answer one message of a thread, with what was said before.
+
+        Raises:
+            ModelFailed: the provider did not answer.
+        """
+        turn = Turn(context, self._tools)
+        history = model_messages(await context.history())
+        with capture_run_messages() as messages:
+            try:
+                result = await self._agent.run(
+                    user_content(text, media),
+                    deps=turn,
+                    message_history=history or None,
+                    model=RecordedModel(self._model, turn, iterations_max=self._iterations_max, sleep=self._sleep),
+                    model_settings=self._settings,
+                    toolsets=[self._toolset],
+                    usage_limits=None,
+                    run_id=context.run_id,
+                    conversation_id=context.thread_id or context.run_id,
+                    infer_name=False,
+                )
+            except IterationsExhausted:
+                return _result(turn, _own(messages, context), "max_iterations")
+            except OutputTokenLimitExceeded:
+                return _result(turn, _own(messages, context), "max_tokens")
+            except ContentFilterError:
+                return _result(turn, _own(messages, context), "refusal")
+            except AgentRunError as exc:
+                raise ModelFailed(f"the model's answer cannot be used: {exc}") from exc
+        return _result(turn, result.new_messages(), _STOP_REASONS.get(turn.finish_reason or "", "end_turn"))
+
+
+def _result(turn: Turn, messages: Sequence[ModelMessage], stop_reason: str) -> Result:
+    return Result(
+        output=turn.text, text=turn.text, stop_reason=stop_reason, usage=dict(turn.usage), detail=detail_of(messages)
+    )
+
+
+def _own(messages: Sequence[ModelMessage], context: Context) -> list[ModelMessage]:
+    """The messages of this turn, of all that the model was sent."""
+    return [message for message in messages if message.run_id == context.run_id]
+
+
+def _settings(model: Model[Any], max_tokens: int | None) -> ModelSettings:
+    settings = ModelSettings()
+    if max_tokens is not None:
+        settings["max_tokens"] = max_tokens
+    # The providers' own libraries repeat requests in silence; ours are counted and told.
+    if "max_retries" not in model.unsupported_settings:
+        settings["max_retries"] = 0
+    return settings

@@ -1,0 +1,122 @@
+"""
+The built-in assistant as an agent that can be run. Cheap to import and to make: the model library is loaded with the
+first turn, or before that by `preload` in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from holdfast.agents.models import build_model, check_model, is_offline
+from holdfast.agents.tools import Tools, builtin_tools
+from holdfast.execution.codec import encode_result
+from holdfast.execution.context import Context
+from holdfast.execution.program import Result
+from holdfast.model.lifecycle import Restart
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model
+
+    from holdfast.agents.assistant.loop import Loop
+
+NAME: Final = "assistant"
+MAX_TOKENS: Final = 4096
+ITERATIONS_MAX: Final = 50
+
+INSTRUCTIONS: Final = (
+    "You are a helpful assistant. Answer in the language of the person who writes to you, and be brief. "
+    "Use the tools where they help. If you cannot go on without a decision or a fact that only the person has, "
+    "ask with the tool ask_human; otherwise decide yourself and say what you assumed."
+)
+
+# Where a message may stand in the input, in this order.
+_MESSAGE_FIELDS = ("message", "query", "input", "prompt")
+
+
+class AssistantProgram:
+    """
+    Converses: a model, tools, the thread's history.
+
+    Its model requests and tool calls are steps, so a turn goes on after a crash where it stopped, and none of them
+    is made twice. `model` is `provider:model`, a model object of pydantic-ai, or None for the offline model.
+    """
+
+    framework = "assistant"
+    restart = Restart.ALWAYS
+    is_sync = False
+
+    def __init__(
+        self,
+        model: str | Model[Any] | None = None,
+        *,
+        key: str | None = None,
+        url: str | None = None,
+        name: str = NAME,
+        tools: Tools | None = None,
+        instructions: str = INSTRUCTIONS,
+        max_tokens: int | None = MAX_TOKENS,
+        iterations_max: int = ITERATIONS_MAX,
+    ) -> None:
+        """
+        Raises:
+            ModelNotConfigured: the settings name no usable model.
+        """
+        if model is None or isinstance(model, str):
+            check_model(model, key, url)
+        self.name = name
+        self.tools = builtin_tools() if tools is None else tools
+        self._model, self._key, self._url = model, key, url
+        self._instructions = instructions
+        self._max_tokens = max_tokens
+        self._iterations_max = iterations_max
+        self._loop: Loop | None = None
+        self._loading = threading.Lock()
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether it answers from the offline model."""
+        return (self._model is None or isinstance(self._model, str)) and is_offline(self._model, self._url)
+
+    async def execute(self, context: Context, input: Any) -> Result:
+        """Answer the message in the input; text and messages of the turn are in the result."""
+        loop = self._loop
+        if loop is None:
+            loop = await asyncio.to_thread(self.preload)
+        text, media = message_of(input)
+        return await loop.answer(context, text, media)
+
+    def preload(self) -> Loop:
+        """Load the model library and make the model, in the calling thread: some two seconds the first time."""
+        with self._loading:
+            if self._loop is None:
+                self._loop = self._make_loop()
+            return self._loop
+
+    def _make_loop(self) -> Loop:
+        from holdfast.agents.assistant.loop import Loop
+
+        model = self._model
+        return Loop(
+            build_model(model, self._key, self._url) if model is None or isinstance(model, str) else model,
+            self.tools,
+            instructions=self._instructions,
+            max_tokens=self._max_tokens,
+            iterations_max=self._iterations_max,
+        )
+
+
+def message_of(input: Any) -> tuple[str, list[Any]]:
+    """The message in a run's input and its media blocks; an input without a message is given as JSON text."""
+    if isinstance(input, str):
+        return input, []
+    if isinstance(input, dict):
+        given = input.get("media")
+        media = given if isinstance(given, list) else []
+        for name in _MESSAGE_FIELDS:
+            if isinstance(input.get(name), str):
+                return input[name], media
+        if media:
+            return "", media
+    return encode_result(input, what="the input").decode(), []

@@ -1,0 +1,102 @@
+"""
+When a provider fails: which code that is, and whether to try again. No I/O.
+
+A request is tried ATTEMPTS times in ATTEMPT_SECONDS: after the time that the provider names if that fits, else after
+1, 2, 4, 8 seconds and up to a quarter more, so that many turns do not come back at the same moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx2
+import msgspec
+from pydantic_ai.exceptions import (
+    ModelAPIError,
+    ModelContextWindowExceededError,
+    ModelHTTPError,
+    ModelQuotaExceededError,
+    ModelRateLimitError,
+    ModelRequestRejectedError,
+    ModelRequestTimeout,
+    ModelTimeoutError,
+    UnexpectedModelBehavior,
+)
+
+from holdfast.agents.models.failures import (
+    ContextOverflow,
+    ModelFailed,
+    ModelRateLimited,
+    ModelTimedOut,
+    model_failure,
+)
+
+ATTEMPTS = 5
+ATTEMPT_SECONDS = 120.0
+# A provider that sends nothing for so long will not send anything any more.
+SILENCE_SECONDS = 120.0
+
+
+class CutOff(Exception):
+    """The provider's stream ended before its response did."""
+
+
+PROVIDER_ERRORS = (
+    ModelAPIError,
+    UnexpectedModelBehavior,
+    CutOff,
+    TimeoutError,
+    httpx2.TransportError,
+    httpx2.StreamError,
+    ConnectionError,
+)
+"""What a request may raise because of the provider; anything else is a fault of ours."""
+
+
+# The first that fits: what an exception is, its code, and whether the same request may succeed later.
+_MEANINGS: Sequence[tuple[tuple[type[Exception], ...], str, bool]] = (
+    ((ModelContextWindowExceededError,), ContextOverflow.code, False),
+    ((ModelQuotaExceededError,), ModelFailed.code, False),
+    ((ModelRateLimitError,), ModelRateLimited.code, True),
+    ((ModelTimeoutError, ModelRequestTimeout, TimeoutError), ModelTimedOut.code, True),
+    ((ModelRequestRejectedError, UnexpectedModelBehavior), ModelFailed.code, False),
+)
+
+
+class ProviderFailure(msgspec.Struct, frozen=True):
+    """A failed request, as it is recorded."""
+
+    code: str
+    message: str
+    retry_after: float | None = None
+    may_pass: bool = False  # the same request may succeed later
+
+    def error(self) -> ModelFailed:
+        """What the turn ends with."""
+        details: dict[str, Any] = {} if self.retry_after is None else {"retry_after": self.retry_after}
+        return model_failure(self.code, self.message, details)
+
+
+def failure_of(exc: Exception) -> ProviderFailure:
+    """What an exception of a request means."""
+    message = str(exc) or f"{type(exc).__name__}: the model did not answer"
+    retry_after = exc.retry_after if isinstance(exc, ModelAPIError) else None
+    for kinds, code, may_pass in _MEANINGS:
+        if isinstance(exc, kinds):
+            return ProviderFailure(code, message, retry_after, may_pass)
+    status = exc.status_code if isinstance(exc, ModelHTTPError) else None
+    if status == 429:
+        return ProviderFailure(ModelRateLimited.code, message, retry_after, may_pass=True)
+    return ProviderFailure(ModelFailed.code, message, retry_after, may_pass=status is None or status >= 500)
+
+
+def wait_before_retry(failure: ProviderFailure, attempt: int, elapsed: float, jitter: float) -> float | None:
+    """Seconds to wait after the failed attempt of this number (from 1); None: give up. `jitter` is 0 up to 1."""
+    left = ATTEMPT_SECONDS - elapsed
+    if not failure.may_pass or attempt >= ATTEMPTS or left <= 0:
+        return None
+    if failure.retry_after is not None and failure.retry_after <= left:
+        return failure.retry_after
+    wait = 2.0 ** (attempt - 1) * (1 + jitter / 4)
+    return wait if wait <= left else None

@@ -1,0 +1,95 @@
+"""
+What a turn knows about itself while it executes. Everything here follows from the turn's input and its recorded
+steps, so it is the same when the turn is executed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
+
+from holdfast.agents.tools import Tool, Tools
+
+if TYPE_CHECKING:
+    from holdfast.execution.context import Context
+
+# How many tools of one turn execute at the same time.
+TOOLS_AT_ONCE = 10
+
+# Between the texts of two responses of one turn, so that they can be read as one.
+PARAGRAPH = "\n\n"
+
+
+class Turn:
+    """The turn of a conversation that is being executed."""
+
+    def __init__(self, context: Context, tools: Tools) -> None:
+        self.context = context
+        self.tools = tools
+        self.slots = asyncio.Semaphore(TOOLS_AT_ONCE)
+        self.requests = 0
+        self.blocks = 0  # content blocks of the responses so far; the next one begins here
+        self.usage = {"input_tokens": 0, "output_tokens": 0, "cache_hit_tokens": 0}
+        self.finish_reason: str | None = None
+        self._texts: list[str] = []
+        self._seen: Counter[str] = Counter()
+        self._keys: dict[str, str] = {}
+        self._granted: set[tuple[str, str]] = set()
+        self._granted_now: set[tuple[str, str]] = set()
+
+    @property
+    def text(self) -> str:
+        """All that was said in this turn: what a reader gets who joins its tokens."""
+        return PARAGRAPH.join(self._texts)
+
+    @property
+    def separator(self) -> str:
+        """What stands between the text so far and the next response's."""
+        return PARAGRAPH if self._texts else ""
+
+    def add(self, response: ModelResponse) -> None:
+        """Take note of a response, from the provider or from the record."""
+        self.requests += 1
+        self.blocks += len(response.parts)
+        self.finish_reason = response.finish_reason
+        for name, count in usage_of(response).items():
+            self.usage[name] += count
+        text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
+        if text:
+            self._texts.append(text)
+        for part in response.parts:
+            if isinstance(part, ToolCallPart):
+                self._seen[part.tool_call_id] += 1
+                count = self._seen[part.tool_call_id]
+                self._keys[part.tool_call_id] = part.tool_call_id if count == 1 else f"{part.tool_call_id}#{count}"
+        self._granted |= self._granted_now
+        self._granted_now.clear()
+
+    def call_key(self, tool_call_id: str) -> str:
+        """Names a call for ever. Some providers use the same ids in each response; ours may not be the same."""
+        return self._keys.get(tool_call_id, tool_call_id)
+
+    def grant(self, tool: Tool[object]) -> None:
+        """
+        A person said `always`.
+
+        It counts from the next response on: calls of one response ask in parallel, and executed again they must ask
+        the same questions as before, whichever was answered first.
+        """
+        self._granted_now.add((tool.name, tool.rule))
+
+    def is_granted(self, tool: Tool[object]) -> bool:
+        return (tool.name, tool.rule) in self._granted
+
+
+def usage_of(response: ModelResponse) -> dict[str, int]:
+    """The token counts of one request; those read from the provider's cache are part of the input."""
+    usage = response.usage
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_hit_tokens": usage.cache_read_tokens,
+    }

@@ -1,0 +1,22 @@
+"""Which model answers: from settings to a model, and what can go wrong with one. Importing this loads no model library."""
+
+from holdfast.agents.models.build import build_model, check_model, is_offline, offline_notice
+from holdfast.agents.models.failures import (
+    ContextOverflow,
+    ModelFailed,
+    ModelNotConfigured,
+    ModelRateLimited,
+    ModelTimedOut,
+)
+
+__all__ = [
+    "ContextOverflow",
+    "ModelFailed",
+    "ModelNotConfigured",
+    "ModelRateLimited",
+    "ModelTimedOut",
+    "build_model",
+    "check_model",
+    "is_offline",
+    "offline_notice",
+]

@@ -1,0 +1,157 @@
+"""
+From settings to a model: `provider:model` of any provider that pydantic-ai knows, a URL that speaks OpenAI's (or, for
+`anthropic:…`, Anthropic's) API, or the offline model.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from holdfast.agents.models.failures import ModelNotConfigured
+
+if TYPE_CHECKING:
+    from pydantic_ai.models import Model
+
+WORD_DELAY_SETTING: Final = "HOLDFAST_OFFLINE_WORD_DELAY_SECONDS"
+OFFLINE_NAME: Final = "offline"
+
+# The providers that an extra of ours brings, and the variable that may hold their key instead of our setting.
+_EXTRAS: Final = {"anthropic": "anthropic", "openai": "openai", "openai-chat": "openai", "openai-responses": "openai"}
+_KEY_VARIABLES: Final = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+
+log = structlog.get_logger(__name__)
+
+
+def offline_notice() -> None:
+    """Say that answers come from the offline model; a server calls this once when it starts without a model."""
+    log.warning(
+        "offline_model",
+        message="No model is configured: the assistant answers from a few fixed rules, for development only. "
+        "Set HOLDFAST_MODEL (for example anthropic:claude-sonnet-4-5) and HOLDFAST_MODEL_KEY.",
+    )
+
+
+def is_offline(name: str | None, url: str | None = None) -> bool:
+    """Whether these settings mean the offline model."""
+    return name == OFFLINE_NAME or (name is None and url is None)
+
+
+def check_model(name: str | None, key: str | None = None, url: str | None = None) -> None:
+    """
+    Refuse settings that cannot work, without loading the model library: for the start of a server.
+
+    Raises:
+        ModelNotConfigured: there is no model, no provider, no key, or the provider's package is not installed.
+    """
+    if is_offline(name, url):
+        return
+    if name is None:
+        raise ModelNotConfigured("HOLDFAST_MODEL_URL needs HOLDFAST_MODEL too: which model?", setting="HOLDFAST_MODEL")
+    provider = _provider(name)
+    if url is None and not provider:
+        raise ModelNotConfigured(
+            f"HOLDFAST_MODEL is {name!r}; it must be provider:model, for example anthropic:claude-sonnet-4-5",
+            setting="HOLDFAST_MODEL",
+        )
+    extra = "openai" if url is not None and provider != "anthropic" else _EXTRAS.get(provider)
+    if extra is None:
+        return  # one of pydantic-ai's many others: what it lacks, `build_model` hears from there
+    if find_spec(extra) is None:
+        raise ModelNotConfigured(
+            f"the model {name} needs the package {extra}: pip install 'holdfast[{extra}]'", setting="HOLDFAST_MODEL"
+        )
+    variable = _KEY_VARIABLES[extra]
+    if url is None and key is None and not os.environ.get(variable):
+        raise ModelNotConfigured(
+            f"the model {name} needs a key: set HOLDFAST_MODEL_KEY or {variable}", setting="HOLDFAST_MODEL_KEY"
+        )
+
+
+def build_model(
+    name: str | None, key: str | None = None, url: str | None = None, *, word_delay_seconds: float | None = None
+) -> Model[Any]:
+    """
+    The model of these settings; without a name and URL the offline model. Loads the model library.
+
+    Raises:
+        ModelNotConfigured: what is missing, and what to do.
+    """
+    check_model(name, key, url)
+    if name is None or is_offline(name, url):
+        from holdfast.agents.models.offline.model import WORD_DELAY_SECONDS, OfflineModel
+
+        given = _word_delay() if word_delay_seconds is None else word_delay_seconds
+        return OfflineModel(word_delay_seconds=WORD_DELAY_SECONDS if given is None else given)
+    if url is not None:
+        return _model_at(url, name, key)
+    return _provider_model(name, key)
+
+
+def _model_at(url: str, name: str, key: str | None) -> Model[Any]:
+    """A model behind a URL. Local servers take no key, but their clients insist on one."""
+    from pydantic_ai.providers import infer_provider_class
+
+    provider_name, _, model_name = name.partition(":")
+    try:
+        infer_provider_class(provider_name)
+    except (ValueError, ImportError):
+        model_name = name  # `llama3:8b` is a model with a tag, not one of a provider
+    if provider_name == "anthropic":
+        from pydantic_ai.models.anthropic import AnthropicModel
+        from pydantic_ai.providers.anthropic import AnthropicProvider
+
+        return AnthropicModel(model_name, provider=AnthropicProvider(api_key=key or "none", base_url=url))
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
+
+    compatible = OpenAICompatibleProvider("openai-compatible", base_url=url, api_key=key or "none")
+    return OpenAIChatModel(model_name, provider=compatible)
+
+
+def _provider_model(name: str, key: str | None) -> Model[Any]:
+    from pydantic_ai.exceptions import UserError
+    from pydantic_ai.models import infer_model
+    from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
+
+    def provider_of(provider: str) -> Provider[Any]:
+        if key is None:
+            return infer_provider(provider)
+        make: Any = infer_provider_class(provider)
+        made: Provider[Any] = make(api_key=key)
+        return made
+
+    try:
+        return infer_model(name, provider_factory=provider_of)
+    except ImportError as exc:
+        raise ModelNotConfigured(
+            f"the model {name} needs a package that is not installed: {exc}", setting="HOLDFAST_MODEL"
+        ) from exc
+    except (UserError, ValueError) as exc:
+        raise ModelNotConfigured(f"the model {name} cannot be used: {exc}", setting="HOLDFAST_MODEL") from exc
+    except TypeError as exc:  # some providers are not opened by one key
+        raise ModelNotConfigured(
+            f"the provider of {name} takes no plain key: leave HOLDFAST_MODEL_KEY out and set its own variables",
+            setting="HOLDFAST_MODEL_KEY",
+        ) from exc
+
+
+def _provider(name: str) -> str:
+    """The part of a model's name before the colon; empty without one."""
+    provider, colon, _ = name.partition(":")
+    return provider if colon else ""
+
+
+def _word_delay() -> float | None:
+    text = os.environ.get(WORD_DELAY_SETTING)
+    if not text:
+        return None
+    try:
+        return max(float(text), 0.0)
+    except ValueError:
+        raise ModelNotConfigured(
+            f"{WORD_DELAY_SETTING} is {text!r}; it must be a number of seconds", setting=WORD_DELAY_SETTING
+        ) from None

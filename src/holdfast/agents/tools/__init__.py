@@ -1,0 +1,13 @@
+"""What models may call, and the tools that come with the package."""
+
+from holdfast.agents.tools.arithmetic import sum_tool
+from holdfast.agents.tools.asking import ask_human_tool
+from holdfast.agents.tools.now import current_time_tool
+from holdfast.agents.tools.tool import Call, Tool, ToolError, Tools
+
+__all__ = ["Call", "Tool", "ToolError", "Tools", "ask_human_tool", "builtin_tools", "current_time_tool", "sum_tool"]
+
+
+def builtin_tools() -> Tools:
+    """The tools of the built-in assistant."""
+    return Tools(current_time_tool(), sum_tool(), ask_human_tool())
