@@ -4,7 +4,7 @@ What a handler holds: one request, with the caller it came from and the services
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import unquote
 
 import msgspec
@@ -14,9 +14,10 @@ from holdfast.api.http.asgi import Receive, Scope, connection_of, exchange_of
 from holdfast.api.http.auth import Grant
 from holdfast.api.http.body import has_body, header, read_json_body
 from holdfast.api.http.connection import Connection
-from holdfast.api.http.errors import InvalidQuery
+from holdfast.api.http.errors import InvalidQuery, NotReady
 from holdfast.api.http.query import Query, read_query
 from holdfast.api.http.routing import Api
+from holdfast.api.http.sse import StreamTimes
 from holdfast.clock import Clock
 from holdfast.execution.program import Program
 from holdfast.ids import Ids
@@ -24,21 +25,35 @@ from holdfast.runs import Caller, Runs
 from holdfast.settings import Settings
 from holdfast.shutdown import Shutdown
 
-if TYPE_CHECKING:
-    from holdfast.api.http.auth import Authenticator
 
+class Services(msgspec.Struct, kw_only=True):
+    """What the server gives to all handlers. `opened` is set, once, when the store is up."""
 
-class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server gives to all handlers."""
-
-    runs: Runs
     settings: Settings
-    authenticator: Authenticator
     programs: tuple[Program, ...]
+    default_agent: str | None
     clock: Clock
     ids: Ids
     shutdown: Shutdown
-    started_at: float  # monotonic
+    started_at: int  # wall time of this process's start, in microseconds
+    opened: Runs | None = None
+
+    @property
+    def runs(self) -> Runs:
+        """
+        The service that does the work.
+
+        Raises:
+            NotReady: the store is not up yet; only public calls get here before that.
+        """
+        if self.opened is None:
+            raise NotReady("the server is starting; try again", retry_after=1)
+        return self.opened
+
+    @property
+    def stream_times(self) -> StreamTimes:
+        """How long streams wait for what, without a limit of their own."""
+        return StreamTimes(heartbeat=self.settings.heartbeat_seconds, stall=self.settings.stall_seconds)
 
 
 class Exchange(msgspec.Struct):
@@ -70,7 +85,7 @@ class Call(Request[Any, Any, Any]):
 
     @property
     def runs(self) -> Runs:
-        return self.exchange.services.runs
+        return self.services.runs
 
     @property
     def grant(self) -> Grant:

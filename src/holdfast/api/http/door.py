@@ -32,9 +32,8 @@ _NO_STORE: Final = (b"cache-control", b"no-store")
 
 class Door:
     """
-    Made before the server listens; `open` it when store and agents are up.
-
-    Until then public calls are answered, and all others are refused: keys are not known yet.
+    Made before the server listens. Until the services are opened, public calls are answered and all others refused:
+    keys are not known yet.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class Door:
         self._origins = origins
         self._is_public = public_routes(apis.values())
         self._services = services
-        self.is_open = False
 
     def api_of(self, path: str) -> Api:
         """The API whose shape the errors of this path have: its owner, or the Runtime API where that is not served."""
@@ -117,7 +115,7 @@ class Door:
                 raise
 
     def _check_key(self, exchange: Exchange, headers: Any) -> None:
-        if not self.is_open:
+        if self._services.opened is None:
             raise NotReady("the server is starting; try again", retry_after=1)
         exchange.grant = self._authenticator.authenticate(headers)
 

@@ -133,14 +133,14 @@ class EventStream:
         is_post: bool,
         times: StreamTimes,
         opening: bytes = b"",
-        heartbeat: bytes = b": heartbeat\n\n",
+        heartbeat: bytes | Callable[[], bytes] = b": heartbeat\n\n",
         headers: tuple[Header, ...] = (),
     ) -> None:
         """
         Args:
             is_post: the stream answers a call that started or continues work, see the table above.
             opening: written behind the `retry:` line, before the first frame.
-            heartbeat: what is written after a silence; a comment or a whole frame.
+            heartbeat: what is written after a silence; a comment or a whole frame, or what makes one then.
         """
         self._source = source
         self._shutdown = shutdown
@@ -254,7 +254,7 @@ class EventStream:
             self._is_over = b": timeout\n\n"
             self._source.wake()
         elif self._is_idle and now - self._last_write >= self._times.heartbeat and not connection.is_paused:
-            connection.write(self._heartbeat)
+            connection.write(self._heartbeat() if callable(self._heartbeat) else self._heartbeat)
             self._last_write = now
         self._timer = self._loop.call_later(self._until_tick(), self._tick)
 

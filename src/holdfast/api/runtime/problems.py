@@ -1,0 +1,121 @@
+"""Errors as the Runtime API shows them: `application/problem+json`, with the code in upper case. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+
+from holdfast.api.http.asgi import Header
+from holdfast.api.http.errors import HttpError, MalformedBody, MethodNotAllowed
+from holdfast.api.http.reply import Reply
+from holdfast.api.http.routing import Refusal
+from holdfast.errors import HoldfastError
+
+MEDIA_TYPE: Final = b"application/problem+json"
+
+# What the journal and the kernel call it: status and code on this API. A code that is not here is a 500 of that name.
+_CODES: Final[Mapping[str, tuple[int, str]]] = {
+    "invalid_request": (422, "VALIDATION_ERROR"),
+    "invalid_answer": (422, "VALIDATION_ERROR"),
+    "malformed_json": (422, "VALIDATION_ERROR"),
+    "idempotency_key_reused": (422, "IDEMPOTENCY_KEY_REUSED"),
+    "policy_violation": (400, "POLICY_VIOLATION"),
+    "unauthorized": (401, "AUTH_ERROR"),
+    "forbidden": (403, "FORBIDDEN"),
+    "not_found": (404, "NOT_FOUND"),
+    "run_not_found": (404, "NOT_FOUND"),
+    "agent_not_found": (404, "NOT_FOUND"),
+    "thread_not_found": (404, "NOT_FOUND"),
+    "message_not_found": (404, "NOT_FOUND"),
+    "interrupt_not_found": (404, "NOT_FOUND"),
+    "file_not_found": (404, "NOT_FOUND"),
+    "key_not_found": (404, "NOT_FOUND"),
+    "conflict": (409, "CONFLICT"),
+    "idempotency_in_progress": (409, "CONFLICT"),
+    "interrupt_ambiguous": (409, "CONFLICT"),
+    "thread_busy": (409, "THREAD_BUSY"),
+    "run_finished": (409, "RUN_FINISHED"),
+    "interrupt_resolved": (409, "INTERRUPT_RESOLVED"),
+    "cancelled": (409, "CANCELLED"),
+    "payload_too_large": (413, "PAYLOAD_TOO_LARGE"),
+    "overloaded": (503, "SERVICE_UNAVAILABLE"),
+    "stopping": (503, "SERVICE_UNAVAILABLE"),
+    "store_unavailable": (503, "SERVICE_UNAVAILABLE"),
+    "not_ready": (503, "NOT_READY"),
+    "timeout_error": (504, "TIMEOUT_ERROR"),
+    "storage_full": (507, "STORAGE_FULL"),
+}
+
+# Python's own phrases differ from version to version.
+_TITLES: Final = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
+
+# Details that would stand where the format has members of its own.
+_RESERVED: Final = frozenset({"type", "title", "status", "success", "detail", "error", "code", "request_id", "errors"})
+
+
+def status_and_code(code: str) -> tuple[int, str]:
+    """The status and the name that a kernel's code has on this API."""
+    return _CODES.get(code) or (500, code.upper())
+
+
+def render(error: Exception, refusal: Refusal) -> Reply:
+    """Any error as the answer to a call."""
+    if not isinstance(error, HoldfastError):
+        # What happened inside is in the log under the request's id, and nobody else's business.
+        error = HoldfastError("something went wrong in the server; its log has the request id")
+    status, code = status_and_code(error.code)
+    if isinstance(error, HttpError) and error.code not in _CODES:
+        status = error.status
+    return problem(status, code, error.message, refusal.request_id, error.details, headers=_headers(error, status))
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    request_id: str,
+    details: Mapping[str, Any],
+    *,
+    headers: tuple[Header, ...] = (),
+) -> Reply:
+    """A problem document; `details` become further members."""
+    body: dict[str, Any] = {
+        "type": f"urn:holdfast:{code}",
+        "title": _TITLES.get(status) or HTTPStatus(status).phrase,
+        "status": status,
+        "success": False,
+        "detail": detail,
+        "error": detail,
+        "code": code,
+        "request_id": request_id,
+    }
+    if status == 422:
+        body["errors"] = [{"pointer": _pointer(details.get("field")), "message": detail}]
+    body |= {name: value for name, value in details.items() if name not in _RESERVED}
+    if "status" in details:
+        body["run_status"] = details["status"]
+    run_id = details.get("run_id")
+    if isinstance(run_id, str):
+        headers = (*headers, (b"x-run-id", run_id.encode()))
+    return Reply(status, msgspec.json.encode(body), headers, MEDIA_TYPE)
+
+
+def _pointer(field: str | None) -> str:
+    return "" if field is None else "/" + field.replace("~", "~0").replace("/", "~1")
+
+
+def _headers(error: HoldfastError, status: int) -> tuple[Header, ...]:
+    headers: list[Header] = []
+    if status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="holdfast"'))
+    if status in (429, 503):
+        headers.append((b"retry-after", b"%d" % max(int(error.details.get("retry_after", 1)), 1)))
+    if isinstance(error, MethodNotAllowed):
+        headers.append((b"allow", error.allow.encode("ascii")))
+    return tuple(headers)
+
+
+__all__ = ["MEDIA_TYPE", "MalformedBody", "problem", "render", "status_and_code"]

@@ -1,0 +1,91 @@
+"""
+Canonical events as frames of the Runtime API. Pure functions from a chunk to bytes; no I/O.
+
+A frame's data is the canonical line as it is, but for two types: a completed step is shown as `step`, and the code of
+an `error` is in upper case. So a token costs one format string, and its frame is shared by all readers of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Final
+
+from holdfast.journal import Chunk
+from holdfast.model.encoding import FIXED_FIELDS, decode_event, encode_value
+
+_TRANSLATED: Final = frozenset({"step_completed", "error"})
+
+
+def shared_frames(epoch: int) -> tuple[Callable[[Chunk], bytes], Hashable]:
+    """The projection that all readers of a journal with this epoch share, and the key to share it by."""
+    suffix = _suffix(epoch)
+    return lambda chunk: _frames(chunk, suffix), ("runtime", epoch)
+
+
+def frames_for_request(epoch: int, request_id: str) -> Callable[[Chunk], bytes]:
+    """The projection of `/invoke/stream`: every event has the request's id as its last member."""
+    suffix, member = _suffix(epoch), f',"request_id":{encode_value(request_id)}}}'
+
+    def make(chunk: Chunk) -> bytes:
+        parts = [
+            f"id: {sequence}{suffix}\nevent: {name}\ndata: {line[:-1]}{member}\n\n"
+            for sequence, (name, line) in enumerate(_shown(chunk), chunk.first)
+        ]
+        return "".join(parts).encode()
+
+    return make
+
+
+def _frames(chunk: Chunk, suffix: str) -> bytes:
+    parts = [
+        f"id: {sequence}{suffix}\nevent: {name}\ndata: {line}\n\n"
+        for sequence, (name, line) in enumerate(_shown(chunk), chunk.first)
+    ]
+    return "".join(parts).encode()
+
+
+def _shown(chunk: Chunk) -> Iterable[tuple[str, str]]:
+    """Type and line of each event, as this API shows them."""
+    rows = zip(chunk.types, chunk.lines, strict=True)
+    if _TRANSLATED.isdisjoint(chunk.types):
+        return rows
+    return [translate(name, line) if name in _TRANSLATED else (name, line) for name, line in rows]
+
+
+def translate(name: str, line: str) -> tuple[str, str]:
+    """Type and line as this API shows them, of an event that it does not show as it is."""
+    event = decode_event(line)
+    if name == "error":
+        event["code"] = str(event.get("code", "")).upper()
+        return name, encode_value(event)
+    shown: dict[str, Any] = {field: event[field] for field in FIXED_FIELDS}
+    output = event.get("output")
+    shown["type"] = "step"
+    shown["node_name"] = event.get("step")
+    shown["duration_ms"] = event.get("duration_ms")
+    shown["input_keys"] = event.get("input_keys", [])
+    shown["output_keys"] = event.get("output_keys", list(output) if isinstance(output, dict) else [])
+    shown["output"] = output
+    return "step", encode_value(shown)
+
+
+def gap_frame(
+    run_id: str, *, requested: int, first_sequence: int, tail_sequence: int, epoch: int, reason: str
+) -> bytes:
+    """The frame that says that history is missing, rolled back, or not written yet."""
+    data = encode_value(
+        {
+            "type": "gap",
+            "run_id": run_id,
+            "requested": requested,
+            "first_sequence": first_sequence,
+            "tail_sequence": tail_sequence,
+            "epoch": epoch,
+            "reason": reason,
+        }
+    )
+    return f"event: gap\ndata: {data}\n\n".encode()
+
+
+def _suffix(epoch: int) -> str:
+    return f"@{epoch}" if epoch else ""

@@ -1,0 +1,153 @@
+"""The calls that need no key: which agents there are, how the server is, and a page that says where to go."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+from importlib.metadata import version
+from typing import Any, Final
+
+from litestar import get
+
+from holdfast.api.http.asgi import Application
+from holdfast.api.http.call import Call, Services
+from holdfast.api.http.errors import NotReady
+from holdfast.api.http.reply import Reply, json_reply
+from holdfast.errors import AgentNotFound, StoreError
+from holdfast.execution.program import Program
+from holdfast.model.encoding import format_time
+
+VERSION: Final = version("holdfast")
+# `/health` answers within a second, whatever the store does.
+PING_SECONDS = 0.8
+
+_PUBLIC: Final = {"public": True}
+
+
+@get("/health", opt=_PUBLIC)
+async def show_health(request: Call) -> Application:
+    """200 while the process answers; `status` says whether it can work."""
+    services = request.services
+    database = await _database(services)
+    now = services.clock.now()
+    body = {
+        "status": _status(services, database),
+        "service": f"runtime:{services.default_agent}",
+        "version": VERSION,
+        "timestamp": format_time(now),
+        "agent": services.default_agent,
+        "framework": _framework(services),
+        "uptime_seconds": round((now - services.started_at) / 1_000_000, 3),
+        "subsystems": {"database": database, "llm_provider": "ok"},
+    }
+    return json_reply(body)
+
+
+@get("/ready", opt=_PUBLIC)
+async def show_ready(request: Call) -> Application:
+    """200 while the server takes runs."""
+    services = request.services
+    if services.shutdown.is_set:
+        raise NotReady("the server is stopping", retry_after=1)
+    status = _status(services, await _database(services))
+    if status != "ok":
+        raise NotReady(f"the server is not ready: {status}", retry_after=1)
+    return json_reply({"success": True, "status": "ready", "agent": services.default_agent})
+
+
+@get("/agents", opt=_PUBLIC)
+async def list_agents(request: Call) -> Application:
+    """The agents of this server."""
+    services = request.services
+    agents = [
+        {
+            "name": program.name,
+            "description": getattr(program, "description", None),
+            "framework": program.framework,
+            "version": VERSION,
+        }
+        for program in services.programs
+    ]
+    return json_reply({"default": services.default_agent, "agents": agents})
+
+
+@get(["/schema", "/agents/{name:str}/schema"], opt=_PUBLIC)
+async def show_schema(request: Call) -> Application:
+    """What an agent takes and gives; without a declared schema, any object and anything."""
+    program = _agent(request)
+    body = {"success": True, "agent": program.name, "input_schema": {"type": "object"}, "output_schema": {}}
+    return json_reply(body)
+
+
+@get(["/info", "/agents/{name:str}/info"], opt=_PUBLIC)
+async def show_info(request: Call) -> Application:
+    """What an agent is."""
+    program = _agent(request)
+    agent = {
+        "name": program.name,
+        "description": getattr(program, "description", None),
+        "framework": program.framework,
+        "mode": "handler",
+        "handler": _handler(program),
+    }
+    is_open = request.services.settings.no_auth
+    body: dict[str, Any] = {"success": True, "agent": agent, "auth_enabled": not is_open}
+    return json_reply(body | {"version": VERSION, "metadata": {"tags": []}})
+
+
+@get("/", opt=_PUBLIC)
+async def show_page(request: Call) -> Application:
+    """A page for people who opened the server in a browser."""
+    names = ", ".join(html.escape(program.name) for program in request.services.programs)
+    page = _PAGE.format(version=html.escape(VERSION), agents=names)
+    return Reply(200, page.encode(), media_type=b"text/html; charset=utf-8")
+
+
+def _agent(request: Call) -> Program:
+    services = request.services
+    name = request.path_value("name") if "name" in request.scope["path_params"] else services.default_agent
+    for program in services.programs:
+        if program.name == name:
+            return program
+    raise AgentNotFound(f"this server serves no agent {name!r}", agent=name)
+
+
+def _handler(program: Program) -> str:
+    function = getattr(program, "function", type(program))
+    return f"{function.__module__}:{function.__qualname__}"
+
+
+def _framework(services: Services) -> str | None:
+    found = (program.framework for program in services.programs if program.name == services.default_agent)
+    return next(found, None)
+
+
+def _status(services: Services, database: str) -> str:
+    if services.shutdown.is_set:
+        return "draining"
+    if services.opened is None:
+        return "starting"
+    return "ok" if database == "ok" else "error"
+
+
+async def _database(services: Services) -> str:
+    if services.opened is None:
+        return "starting"
+    try:
+        await asyncio.wait_for(services.opened.store.ping(), PING_SECONDS)
+    except (StoreError, TimeoutError):
+        return "error"
+    return "ok"
+
+
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Holdfast</title>
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}}</style></head>
+<body><h1>Holdfast {version}</h1>
+<p>Agents behind HTTP whose runs outlive connections and processes. This server serves: {agents}.</p>
+<ul><li><a href="/health">/health</a>, <a href="/ready">/ready</a></li>
+<li><a href="/agents">/agents</a>, <a href="/info">/info</a>, <a href="/schema">/schema</a></li></ul>
+</body></html>
+"""
+
+HANDLERS: Final = (show_health, show_ready, list_agents, show_schema, show_info, show_page)

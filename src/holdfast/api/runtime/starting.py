@@ -1,0 +1,171 @@
+"""The calls that start a run: `/invoke` (waits), `/invoke/stream` (follows), `/runs` (answers at once)."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Any, Final
+
+import msgspec
+from litestar import post
+
+from holdfast.api.http.asgi import Application, Header
+from holdfast.api.http.call import Call
+from holdfast.api.http.errors import InvalidQuery
+from holdfast.api.http.idempotency import REPLAYED, idempotency_row
+from holdfast.api.http.query import Query
+from holdfast.api.http.reply import Reply, json_reply
+from holdfast.api.http.sse import EventStream, RunFrames
+from holdfast.api.runtime.position import find_position, read_cursor
+from holdfast.api.runtime.problems import problem, status_and_code
+from holdfast.api.runtime.projection import frames_for_request
+from holdfast.api.runtime.views import accepted_view, events_url, interrupt_view
+from holdfast.errors import AgentNotFound, InvalidRequest, Stopping
+from holdfast.model import Run, Status
+from holdfast.runs import StartRequest
+from holdfast.store.base import Started
+
+_CONTROLS: Final = ("run_id", "thread_id", "timeout_sec")
+EXECUTION_SECONDS_MAX = 86_400
+THREAD_ID_MAX = 255
+_NOT_IN_THREAD_IDS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+# Where a person's words may stand in an input, in this order; a thread keeps them as the user's message.
+_MESSAGE_FIELDS: Final = ("message", "query", "input", "prompt")
+
+
+@post(["/invoke", "/agents/{name:str}/invoke"], opt={"role": "executor"})
+async def invoke(request: Call) -> Application:
+    """Start a run and answer with its output when it ends, or with its interrupts when it waits."""
+    started = await _start(request)
+    run = await request.runs.wait(request.caller, started.run.run_id, timeout=None)
+    return await _outcome(request, run, _headers(started))
+
+
+@post(["/invoke/stream", "/agents/{name:str}/invoke/stream"], opt={"role": "executor"})
+async def invoke_stream(request: Call) -> Application:
+    """Start a run and stream its events."""
+    started = await _start(request)
+    run, after = started.run, -1
+    if started.replayed:
+        cursor = read_cursor((request.header(b"last-event-id") or b"").decode("latin-1"), "Last-Event-ID")
+        position = find_position(run, None, cursor)
+        after = position.first - 1 if position.gap is None else -1
+    frames = RunFrames(request.runs.follow(run, after=after), frames_for_request(run.epoch, request.request_id))
+    return EventStream(
+        frames,
+        shutdown=request.services.shutdown,
+        grant=request.grant,
+        is_post=True,
+        times=request.services.stream_times,
+        headers=_headers(started),
+    )
+
+
+@post(["/runs", "/agents/{name:str}/runs"], opt={"role": "executor"})
+async def start_run(request: Call) -> Application:
+    """Start a run and answer at once; its event `started` is durable by then."""
+    started = await _start(request)
+    location = (b"location", f"/runs/{started.run.run_id}".encode())
+    return json_reply(accepted_view(started.run), 202, (location, *_headers(started)))
+
+
+async def _start(request: Call) -> Started:
+    """Check everything there is to check, in the order of the specification, then start the run."""
+    agent, query = _agent_and_query(request)
+    given = await request.json_body(request.services.settings.body_bytes_max)
+    if not isinstance(given, dict):
+        raise InvalidRequest("the input is a JSON object")
+    query = query or request.query(*_controls(request))
+    thread_id = _thread_id(query)
+    timeout = query.number("timeout_sec", least=1, most=EXECUTION_SECONDS_MAX)
+    return await request.runs.start(
+        request.caller,
+        StartRequest(
+            agent=agent,
+            input=given,
+            run_id=query.get("run_id"),
+            thread_id=thread_id,
+            message=None if thread_id is None else _message_of(given),
+            timeout_seconds=timeout,
+            idempotency=idempotency_row(request, query, given),
+        ),
+    )
+
+
+def _agent_and_query(request: Call) -> tuple[str, Query | None]:
+    """
+    The agent that is called, from the path or the query. Whether the query is right otherwise is looked at later,
+    since an unknown agent is to be told first.
+    """
+    runs = request.runs
+    if "name" in request.scope["path_params"]:
+        return runs.agent(request.path_value("name")).name, None
+    try:
+        query = request.query(*_controls(request))
+    except InvalidQuery:
+        return runs.agent(None).name, None
+    return runs.agent(query.get("agent")).name, query
+
+
+def _controls(request: Call) -> tuple[str, ...]:
+    return _CONTROLS if "name" in request.scope["path_params"] else ("agent", *_CONTROLS)
+
+
+def _thread_id(query: Query) -> str | None:
+    text = query.get("thread_id")
+    if text is None:
+        return None
+    if len(text) > THREAD_ID_MAX or any(unicodedata.category(character) in _NOT_IN_THREAD_IDS for character in text):
+        raise InvalidQuery(f"thread_id is 1 to {THREAD_ID_MAX} characters, none of them a control", field="thread_id")
+    return text
+
+
+def _message_of(given: dict[str, Any]) -> str:
+    """The words of an input: the first text among the usual fields, else the input as JSON."""
+    for field in _MESSAGE_FIELDS:
+        if isinstance(given.get(field), str):
+            text: str = given[field]
+            return text
+    return msgspec.json.encode(given).decode()
+
+
+async def _outcome(request: Call, run: Run, headers: tuple[Header, ...]) -> Reply:
+    """The answer of `/invoke`, once the run is finished or waits."""
+    if run.status is Status.COMPLETED:
+        seconds = round(((run.ended_at or run.created_at) - run.created_at) / 1_000_000, 3)
+        metadata = {"agent": run.agent, "framework": framework_of(request, run.agent), "latency_seconds": seconds}
+        output = msgspec.Raw(run.output or b"null")
+        return json_reply({"success": True, "output": output, "metadata": metadata}, 200, headers)
+    if run.status is Status.FAILED and run.error is not None:
+        status, code = status_and_code(run.error.code)
+        details = {**run.error.details, "run_id": run.run_id}
+        return problem(status, code, run.error.message, request.request_id, details)
+    if run.status is Status.CANCELLED:
+        return problem(409, "CANCELLED", "the run was cancelled", request.request_id, {"run_id": run.run_id})
+    if run.status is not Status.WAITING:
+        raise Stopping("the server is stopping; the run goes on after it", run_id=run.run_id)
+    pending = [item for item in await request.runs.interrupts(request.caller, run.run_id) if item.is_pending]
+    body = {
+        "success": True,
+        "output": None,
+        "status": "waiting",
+        "run_id": run.run_id,
+        "interrupts": [interrupt_view(item) for item in pending],
+        "events_url": events_url(run.run_id),
+    }
+    return json_reply(body, 202, headers)
+
+
+def _headers(started: Started) -> tuple[Header, ...]:
+    run_id = (b"x-run-id", started.run.run_id.encode())
+    return (run_id, REPLAYED) if started.replayed else (run_id,)
+
+
+def framework_of(request: Call, agent: str) -> str:
+    """How an agent is made, as far as this server serves it."""
+    try:
+        return request.runs.agent(agent).framework
+    except AgentNotFound:
+        return "custom"
+
+
+HANDLERS: Final = (invoke, invoke_stream, start_run)
