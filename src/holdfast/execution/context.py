@@ -260,13 +260,16 @@ class Context:
         if known is not None and known.at_most_once:
             decision = await self._ask_outcome_unknown(opened)
             if decision.has_output:
+                self._execution.step_began()
                 await self.complete_step(opened, decision.output, side_effects=True)
                 opened.settle(decision.output)
                 return opened
             if not decision.approved:
+                self._execution.step_began()
                 await self.fail_step(
                     opened, OutcomeUnknown(f"step {key}: it is not known whether it was done"), Retry(1, 0, 1)
                 )
+            opened.attempt += 1  # the next crash is another one, and is asked about anew
         if side_effects and not self._is_settled:
             await self._settle()
         self._execution.step_began()
@@ -400,10 +403,13 @@ class Context:
         )
 
     async def _ask_outcome_unknown(self, opened: OpenStep) -> Approval:
+        """Asked inside of the step's key, so that whoever finds the step recorded has consumed the question too."""
+        scope = _scope.get()
+        key = opened.key if scope is None else opened.key.removeprefix(f"{scope}/")
         return await self.approve(
             f"The process died while {opened.name} was under way, and it is not known whether it was done. "
             "Run it again?",
-            key=f"outcome_unknown:{opened.key}",
+            key=f"{key}/outcome_unknown#{opened.attempt}",
             reason="outcome_unknown",
             rule="outcome_unknown",
             tool=opened.name,

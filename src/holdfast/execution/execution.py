@@ -154,8 +154,9 @@ class Execution:
     ) -> None:
         """Write an interrupt with its event and, when nothing else executes, the status `waiting`."""
         changes = {"status": Status.WAITING} if self._steps <= 0 else {}
-        self._pending[interrupt.interrupt_id] = interrupt
-        self.writer.write(*before, interrupt_event(interrupt), interrupts=[interrupt], steps=steps, **changes)
+        events = [*before, interrupt_event(interrupt)]
+        sequence = self.writer.write(*events, interrupts=[interrupt], steps=steps, **changes)
+        self._pending[interrupt.interrupt_id] = msgspec.structs.replace(interrupt, sequence=sequence)
         if interrupt.expires_at is not None:
             self._worker.expect_deadline(interrupt.expires_at)
 

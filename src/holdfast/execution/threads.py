@@ -34,6 +34,7 @@ def run_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
             future.set_exception(RuntimeError("the function raised StopIteration"))
         else:
             future.set_exception(error)
+            future.exception()  # who waits gets it; where nobody does any more, there is nothing to report
 
     def work() -> None:
         result, error = None, None

@@ -188,7 +188,7 @@ class Worker:
     def _execute(self, run: Run, program: Program, record: Record) -> Execution:
         execution = Execution(self, run, program, record)
         self._executions[run.number] = execution
-        self.journal.tails.open(run.number, run.tail_sequence, finished=False)
+        self.journal.tails.open(run.number, run.tail_sequence, finished=False, is_current=True)
         execution.start()
         return execution
 
@@ -235,7 +235,9 @@ class Worker:
             except StoreError as error:
                 log.warning("scan_failed", reason=error.code, message=str(error))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self.settings.scan_seconds)
+                # Not wait_for: when woken and cancelled at once, it would drop the cancellation (Python 3.11).
+                async with asyncio.timeout(self.settings.scan_seconds):
+                    await self._wake.wait()
 
     async def _scan(self) -> None:
         await self._expire()
@@ -259,7 +261,7 @@ class Worker:
         taken = await self._recovery.take_up(run, program)
         execution = Execution(self, taken.run, program, taken.record)
         self._executions[run.number] = execution
-        self.journal.tails.open(run.number, run.tail_sequence, finished=False)
+        self.journal.tails.open(run.number, run.tail_sequence, finished=False, is_current=True)
         try:
             await taken.begin(execution)
         except LeaseLost:

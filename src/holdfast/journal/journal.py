@@ -192,7 +192,10 @@ class Journal:
 
     def _publish_submitted(self, write: Write, outcome: Outcome) -> None:
         if isinstance(write, StartRun) and isinstance(outcome, Started) and not outcome.replayed:
-            self.tails.publish(outcome.run.number, outcome.run.tenant, _chunk(write.segment), finished=False)
+            run, chunk = outcome.run, _chunk(write.segment)
+            if run.is_leased:  # it executes here, and its end releases the tail
+                self.tails.open(run.number, -1, finished=False, is_current=True).hold(chunk)
+            self.tails.publish(run.number, run.tenant, chunk, finished=False)
         elif isinstance(write, Append) and write.segment is not None:
             chunk = _chunk(write.segment)
             # Whose tenant it is, the write does not say; listeners ask the store anyway.

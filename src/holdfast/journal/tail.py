@@ -20,14 +20,18 @@ class Tail:
     """
     What is committed of one run, as far as this process knows: `last` is the newest sequence, `finished` tells that
     nothing follows it.
+
+    `is_current` tells that nothing was missed before the tail was there: it was opened by whoever holds the run's
+    lease, or a reader asked the store after it had subscribed.
     """
 
-    __slots__ = ("_chunks", "_size", "_wakers", "finished", "last", "number")
+    __slots__ = ("_chunks", "_size", "_wakers", "finished", "is_current", "last", "number")
 
     def __init__(self, number: int, last: int, *, finished: bool) -> None:
         self.number = number
         self.last = last
         self.finished = finished
+        self.is_current = finished
         self._chunks: deque[Chunk] = deque()
         self._size = 0
         self._wakers: set[Callable[[], None]] = set()
@@ -45,6 +49,12 @@ class Tail:
         if not self._wakers:
             self._chunks.clear()
             self._size = 0
+
+    def hold(self, chunk: Chunk) -> None:
+        """Keep a chunk for the reader that is about to come: whoever starts a run mostly reads it too."""
+        self._chunks.append(chunk)
+        self._size += chunk.size
+        self.last = max(self.last, chunk.last)
 
     def publish(self, chunk: Chunk, *, finished: bool) -> None:
         """Show what was just committed; events that are known already are dropped."""
@@ -98,19 +108,20 @@ class Tails:
     def get(self, number: int) -> Tail | None:
         return self._tails.get(number)
 
-    def open(self, number: int, last: int, *, finished: bool) -> Tail:
-        """The tail of a run; made here for the first one that asks."""
+    def open(self, number: int, last: int, *, finished: bool, is_current: bool = False) -> Tail:
+        """The tail of a run; made here for the first one that asks. `is_current`: the caller holds the run's lease."""
         tail = self._tails.get(number)
         if tail is None:
             tail = self._tails[number] = Tail(number, last, finished=finished)
         else:
             tail.observe(last, finished=finished)
+        tail.is_current = tail.is_current or is_current
         return tail
 
     def release(self, tail: Tail) -> None:
         """Forget a tail that nobody reads."""
-        if not tail.has_readers:
-            self._tails.pop(tail.number, None)
+        if not tail.has_readers and self._tails.get(tail.number) is tail:
+            del self._tails[tail.number]
 
     def followed(self) -> Iterator[Tail]:
         """The tails that somebody reads and that can still grow."""
