@@ -11,7 +11,7 @@ import msgspec
 from litestar import Request
 
 from holdfast.api.http.asgi import Receive, Scope, connection_of, exchange_of
-from holdfast.api.http.auth import Grant
+from holdfast.api.http.auth import Authenticator, Grant
 from holdfast.api.http.body import has_body, header, read_json_body
 from holdfast.api.http.connection import Connection
 from holdfast.api.http.errors import InvalidQuery, NotReady
@@ -30,6 +30,7 @@ class Services(msgspec.Struct, kw_only=True):
     """What the server gives to all handlers. `opened` is set, once, when the store is up."""
 
     settings: Settings
+    authenticator: Authenticator
     programs: tuple[Program, ...]
     default_agent: str | None
     clock: Clock

@@ -4,7 +4,7 @@ How an API gives itself to the server, and which API owns a path. No I/O.
 An API package exposes `api() -> Api`. Its handlers are plain Litestar handlers of one shape:
 
     @get("/execute/replay", opt={"role": "reader"})
-    async def replay(request: Call) -> ASGIApp:
+    async def replay(request: Call) -> Answer:
         query = request.query("task_id", "after")
         ...
         return json_reply(...) or EventStream(...)

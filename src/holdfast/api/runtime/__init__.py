@@ -10,11 +10,12 @@ from holdfast.api.runtime.problems import render
 BODY_BYTES_MAX = 1024 * 1024
 
 
-def api() -> Api:
-    """The Runtime API, as the server takes it."""
+def api(*, public_only: bool = False) -> Api:
+    """The Runtime API, as the server takes it; or only the calls of it that every server answers, like `/health`."""
+    private = () if public_only else (*starting.HANDLERS, *reading.HANDLERS, *changing.HANDLERS)
     return Api(
         name="runtime",
-        handlers=(*starting.HANDLERS, *reading.HANDLERS, *changing.HANDLERS, *public.HANDLERS),
+        handlers=(*private, *public.HANDLERS),
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=False,

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from litestar import delete, post
 
-from holdfast.api.http.asgi import Application
+from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
 from holdfast.api.http.idempotency import once
 from holdfast.api.http.reply import Reply, json_reply
@@ -23,14 +23,14 @@ REASON_MAX = 1000
 
 
 @delete("/runs/{run_id:str}", status_code=200, opt={"role": "executor"})
-async def delete_run(request: Call) -> Application:
+async def delete_run(request: Call) -> Answer:
     """Cancel a run; the reason is in the query."""
     query = request.query("reason", "wait")
     return await _cancel(request, query, None, query.get("reason", ""))
 
 
 @post("/runs/{run_id:str}/cancel", opt={"role": "executor"})
-async def cancel_run(request: Call) -> Application:
+async def cancel_run(request: Call) -> Answer:
     """Cancel a run; the reason is in the body, if there is one."""
     query = request.query("wait")
     body = await request.json_body() if request.has_body else {}
@@ -55,7 +55,7 @@ async def _cancel(request: Call, query: Any, body: Any, reason: str) -> Reply:
 
 
 @post("/runs/{run_id:str}/interrupts/{interrupt_id:str}", opt={"role": "executor"})
-async def answer_interrupt(request: Call) -> Application:
+async def answer_interrupt(request: Call) -> Answer:
     """Answer an interrupt. The first answer wins; the same one again is a success."""
     query = request.query()
     body = await request.json_body(request.services.settings.body_bytes_max)

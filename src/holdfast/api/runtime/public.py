@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from litestar import get
 
-from holdfast.api.http.asgi import Application
+from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call, Services
 from holdfast.api.http.errors import NotReady
 from holdfast.api.http.reply import Reply, json_reply
@@ -25,7 +25,7 @@ _PUBLIC: Final = {"public": True}
 
 
 @get("/health", opt=_PUBLIC)
-async def show_health(request: Call) -> Application:
+async def show_health(request: Call) -> Answer:
     """200 while the process answers; `status` says whether it can work."""
     services = request.services
     database = await _database(services)
@@ -44,7 +44,7 @@ async def show_health(request: Call) -> Application:
 
 
 @get("/ready", opt=_PUBLIC)
-async def show_ready(request: Call) -> Application:
+async def show_ready(request: Call) -> Answer:
     """200 while the server takes runs."""
     services = request.services
     if services.shutdown.is_set:
@@ -56,7 +56,7 @@ async def show_ready(request: Call) -> Application:
 
 
 @get("/agents", opt=_PUBLIC)
-async def list_agents(request: Call) -> Application:
+async def list_agents(request: Call) -> Answer:
     """The agents of this server."""
     services = request.services
     agents = [
@@ -72,7 +72,7 @@ async def list_agents(request: Call) -> Application:
 
 
 @get(["/schema", "/agents/{name:str}/schema"], opt=_PUBLIC)
-async def show_schema(request: Call) -> Application:
+async def show_schema(request: Call) -> Answer:
     """What an agent takes and gives; without a declared schema, any object and anything."""
     program = _agent(request)
     body = {"success": True, "agent": program.name, "input_schema": {"type": "object"}, "output_schema": {}}
@@ -80,7 +80,7 @@ async def show_schema(request: Call) -> Application:
 
 
 @get(["/info", "/agents/{name:str}/info"], opt=_PUBLIC)
-async def show_info(request: Call) -> Application:
+async def show_info(request: Call) -> Answer:
     """What an agent is."""
     program = _agent(request)
     agent = {
@@ -96,7 +96,7 @@ async def show_info(request: Call) -> Application:
 
 
 @get("/", opt=_PUBLIC)
-async def show_page(request: Call) -> Application:
+async def show_page(request: Call) -> Answer:
     """A page for people who opened the server in a browser."""
     names = ", ".join(html.escape(program.name) for program in request.services.programs)
     page = _PAGE.format(version=html.escape(VERSION), agents=names)

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 from litestar import get
 
-from holdfast.api.http.asgi import Application, Header
+from holdfast.api.http.asgi import Answer, Header
 from holdfast.api.http.call import Call
 from holdfast.api.http.errors import InvalidQuery
 from holdfast.api.http.query import Query
@@ -27,7 +27,7 @@ _LIST_FILTERS: Final = ("status", "thread_id", "created_after", "created_before"
 
 
 @get("/runs/{run_id:str}")
-async def show_run(request: Call) -> Application:
+async def show_run(request: Call) -> Answer:
     """A run as it is now, or as it is once it waits or is finished."""
     query = request.query("wait")
     wait = query.number("wait", least=0, most=WAIT_SECONDS_MAX)
@@ -41,7 +41,7 @@ async def show_run(request: Call) -> Application:
 
 
 @get(["/runs", "/agents/{name:str}/runs"])
-async def list_runs(request: Call) -> Application:
+async def list_runs(request: Call) -> Answer:
     """A page of the tenant's runs, newest first."""
     filters = _LIST_FILTERS if "name" in request.scope["path_params"] else (*_LIST_FILTERS, "agent")
     query = request.query(*filters)
@@ -76,7 +76,7 @@ def _run_query(request: Call, query: Query, agent: str | None, limit: int) -> Ru
 
 
 @get("/runs/{run_id:str}/events")
-async def follow_run(request: Call) -> Application:
+async def follow_run(request: Call) -> Answer:
     """The run's events from a cursor on: stored ones, then live ones, to the end."""
     query = request.query("from_sequence", "timeout")
     from_sequence = read_cursor(query.get("from_sequence"), "from_sequence")
@@ -119,7 +119,7 @@ def _gap(run: Run, requested: int, first: int, reason: str) -> bytes:
 
 
 @get("/runs/{run_id:str}/interrupts")
-async def list_interrupts(request: Call) -> Application:
+async def list_interrupts(request: Call) -> Answer:
     """The interrupts that wait for an answer, or all of them."""
     status = request.query("status").get("status", "pending")
     if status not in ("pending", "all"):
@@ -131,7 +131,7 @@ async def list_interrupts(request: Call) -> Application:
 
 
 @get("/runs/{run_id:str}/steps")
-async def list_steps(request: Call) -> Application:
+async def list_steps(request: Call) -> Answer:
     """The run's steps, by start."""
     request.query()
     run = await request.runs.get(request.caller, request.path_value("run_id"))
@@ -140,7 +140,7 @@ async def list_steps(request: Call) -> Application:
 
 
 @get("/runs/{run_id:str}/export")
-async def export_run(request: Call) -> Application:
+async def export_run(request: Call) -> Answer:
     """The stored journal byte for byte, as JSON lines."""
     request.query()
     run = await request.runs.get(request.caller, request.path_value("run_id"))
@@ -148,7 +148,7 @@ async def export_run(request: Call) -> Application:
 
 
 @get("/runs/{run_id:str}/verify")
-async def verify_run(request: Call) -> Application:
+async def verify_run(request: Call) -> Answer:
     """Whether every byte of the journal is what was written."""
     request.query()
     run = await request.runs.get(request.caller, request.path_value("run_id"))

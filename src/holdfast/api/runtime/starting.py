@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from litestar import post
 
-from holdfast.api.http.asgi import Application, Header
+from holdfast.api.http.asgi import Answer, Header
 from holdfast.api.http.call import Call
 from holdfast.api.http.errors import InvalidQuery
 from holdfast.api.http.idempotency import REPLAYED, idempotency_row
@@ -33,7 +33,7 @@ _MESSAGE_FIELDS: Final = ("message", "query", "input", "prompt")
 
 
 @post(["/invoke", "/agents/{name:str}/invoke"], opt={"role": "executor"})
-async def invoke(request: Call) -> Application:
+async def invoke(request: Call) -> Answer:
     """Start a run and answer with its output when it ends, or with its interrupts when it waits."""
     started = await _start(request)
     run = await request.runs.wait(request.caller, started.run.run_id, timeout=None)
@@ -41,7 +41,7 @@ async def invoke(request: Call) -> Application:
 
 
 @post(["/invoke/stream", "/agents/{name:str}/invoke/stream"], opt={"role": "executor"})
-async def invoke_stream(request: Call) -> Application:
+async def invoke_stream(request: Call) -> Answer:
     """Start a run and stream its events."""
     started = await _start(request)
     run, after = started.run, -1
@@ -61,7 +61,7 @@ async def invoke_stream(request: Call) -> Application:
 
 
 @post(["/runs", "/agents/{name:str}/runs"], opt={"role": "executor"})
-async def start_run(request: Call) -> Application:
+async def start_run(request: Call) -> Answer:
     """Start a run and answer at once; its event `started` is durable by then."""
     started = await _start(request)
     location = (b"location", f"/runs/{started.run.run_id}".encode())

@@ -1,0 +1,382 @@
+"""
+Builds everything from settings and runs it: the only module that chooses a store.
+
+Start: the port is bound, `/health` answers, then the store is opened, the worker begins, `server.json` is written.
+Stop (SIGTERM or SIGINT): streams end, executing runs get their time to finish or to reach a step, what is pending is
+committed, the store is closed. uvicorn by itself waits for open streams for ever, so the signals are ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import msgspec
+import structlog
+import uvicorn
+
+from holdfast.agents.registry import Registry
+from holdfast.api.http.app import build_app
+from holdfast.api.http.auth import DEVELOPMENT_KEY, Authenticator, Grant, create_first_key, environment_grants, key_hash
+from holdfast.api.http.call import Services
+from holdfast.api.http.door import Door
+from holdfast.api.http.origins import Origins
+from holdfast.api.http.protocol import LimitedProtocol
+from holdfast.api.http.routing import Api
+from holdfast.clock import SystemClock
+from holdfast.errors import HoldfastError, StoreError
+from holdfast.execution.worker import Worker, WorkerSettings
+from holdfast.ids import RandomIds
+from holdfast.journal import Journal
+from holdfast.runs import Caller, Runs
+from holdfast.settings import InvalidSetting, Settings
+from holdfast.shutdown import Shutdown
+from holdfast.store.base import Store
+
+log = structlog.get_logger(__name__)
+
+PRUNE_SECONDS = 3600.0
+DAY_MICROSECONDS = 24 * 3600 * 1_000_000
+# What uvicorn gives open requests once the worker has stopped; streams ended long before.
+CLOSE_SECONDS = 1
+KEEP_ALIVE_SECONDS = 30
+BACKLOG = 2048
+# The committing thread needs the interpreter lock after each fsync; Python's 5 ms would be its share of the latency.
+SWITCH_SECONDS = 0.001
+
+
+class CannotListen(HoldfastError):
+    """The address cannot be listened on. Nothing was started."""
+
+    code = "cannot_listen"
+
+
+class Listening(msgspec.Struct, frozen=True):
+    """What a server says once it answers. `first_key` is the plain text of a key that was made just now, else None."""
+
+    url: str
+    first_key: str | None
+
+
+def serve(settings: Settings, programs: Registry, *, on_listening: Callable[[Listening], None] | None = None) -> None:
+    """
+    Run a server until it is told to stop by SIGTERM or SIGINT. A second SIGINT ends the process at once.
+
+    `on_listening` is called once everything is up.
+
+    Raises:
+        CannotListen, InvalidSetting
+        StoreError: the store cannot be opened; it was left untouched.
+    """
+    configure_logging(settings)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    listener = _bind(settings)
+    server = Server(settings, programs, listener, on_listening)
+    with contextlib.closing(listener), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(server.run())
+
+
+class Server:
+    """One server process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        programs: Registry,
+        listener: socket.socket,
+        on_listening: Callable[[Listening], None] | None,
+    ) -> None:
+        self._settings = settings
+        self._programs = programs
+        self._listener = listener
+        self._on_listening = on_listening or (lambda _: None)
+        self._clock = SystemClock()
+        self._ids = RandomIds(self._clock)
+        self._shutdown = Shutdown()
+        self._store = choose_store(settings)
+        self._directory = Path(settings.data)
+        fixed = environment_grants(settings.keys, settings.key_hashes)
+        self._authenticator = Authenticator(fixed, header=settings.key_header, is_open=settings.no_auth)
+        self._services = Services(
+            settings=settings,
+            authenticator=self._authenticator,
+            programs=tuple(programs),
+            default_agent=programs.default,
+            clock=self._clock,
+            ids=self._ids,
+            shutdown=self._shutdown,
+            started_at=self._clock.now(),
+        )
+        self._stop = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def url(self) -> str:
+        """Where this server is reached from the same machine."""
+        host = self._settings.host.strip("[]")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not listened on
+        port = self._listener.getsockname()[1]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def run(self) -> None:
+        """Start, serve until the stop, and clean up."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        http = _Http(self._http_config())
+        serving = asyncio.create_task(http.serve(sockets=[self._listener]), name="http")
+        await http.is_up.wait()
+        try:
+            await self._run_behind_http()
+        finally:
+            http.should_exit = True
+            await serving
+
+    async def _run_behind_http(self) -> None:
+        try:
+            journal, worker = await self._open()
+            try:
+                await self._stop.wait()
+                log.info("stopping", executing=worker.executing)
+            finally:
+                self._shutdown.set()
+                self._remove_server_file()
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await worker.stop()
+                await journal.stop()
+                await self._authenticator.stop()
+        finally:
+            await self._store.close()
+
+    async def _open(self) -> tuple[Journal, Worker]:
+        """Open the store, begin to work, and let the door open."""
+        settings = self._settings
+        info = await self._store.open()
+        for notice in info.notices:
+            log.warning("store_notice", message=notice)
+        journal = Journal(self._store, self._clock, last_timestamp=info.last_timestamp)
+        worker = Worker(
+            journal,
+            self._programs,
+            self._clock,
+            self._ids,
+            WorkerSettings(
+                runs_max=settings.runs_max, threads_max=settings.threads_max, drain_seconds=settings.drain_seconds
+            ),
+        )
+        runs = Runs(
+            journal,
+            worker,
+            self._clock,
+            self._ids,
+            self._shutdown,
+            default_agent=self._programs.default,
+            timeout_seconds=settings.run_seconds_max,
+            queued_max=settings.queue_max,
+            namespace=info.store_id,
+        )
+        first_key = await self._first_key()
+        await journal.start()
+        await worker.start()
+        await self._authenticator.start(self._store)
+        self._services.opened = runs
+        self._write_server_file()
+        self._tasks.append(asyncio.create_task(self._prune_forever(), name="retention"))
+        self._preload()
+        # Everything up to here lives as long as the process; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        log.info("listening", url=self.url, store=info.kind, location=info.location, agents=self._programs.names())
+        self._on_listening(Listening(self.url, first_key))
+        return journal, worker
+
+    async def _first_key(self) -> str | None:
+        settings = self._settings
+        if settings.no_auth or settings.keys or settings.key_hashes:
+            return None
+        return await create_first_key(self._store, self._clock, self._ids)
+
+    # Parts
+
+    def _http_config(self) -> uvicorn.Config:
+        return uvicorn.Config(
+            self._door(),
+            http=LimitedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=CLOSE_SECONDS,
+            backlog=BACKLOG,
+        )
+
+    def _door(self) -> Door:
+        settings = self._settings
+        is_development = settings.no_auth or key_hash(DEVELOPMENT_KEY) in {
+            *map(key_hash, settings.keys),
+            *settings.key_hashes,
+        }
+        # Any page may call only where a key stands in between that no page can guess.
+        allowed = [origin for origin in settings.cors_origins if origin != "*" or not is_development]
+        origins = Origins(is_loopback=settings.is_loopback, allowed_hosts=settings.allowed_hosts, origins=allowed)
+        return build_app(served_apis(settings), self._authenticator, origins, self._services)
+
+    def _on_signal(self, number: int) -> None:
+        if self._stop.is_set() and number == signal.SIGINT:
+            self._remove_server_file()
+            os._exit(130)
+        self._shutdown.set()
+        self._stop.set()
+
+    # Beside the requests
+
+    def _preload(self) -> None:
+        """Load what agents need for their first run, in the background: a model library takes seconds."""
+        for program in self._programs:
+            preload = getattr(program, "preload", None)
+            if preload is not None:
+                threading.Thread(target=preload, name=f"preload {program.name}", daemon=True).start()
+
+    async def _prune_forever(self) -> None:
+        settings = self._settings
+        while True:
+            await asyncio.sleep(PRUNE_SECONDS)
+            now = self._clock.now()
+            try:
+                gone = await self._store.prune(
+                    ended_before=now - int(settings.retention_days * DAY_MICROSECONDS),
+                    rows_before=now - int(settings.run_retention_days * DAY_MICROSECONDS),
+                    now=now,
+                )
+            except StoreError as error:
+                log.warning("not_pruned", reason=error.code, message=str(error))
+                continue
+            if gone:
+                log.info("pruned", events_and_rows=gone)
+
+    # server.json: how the CLI finds this process, and the token it may call it with
+
+    @property
+    def _server_file(self) -> Path:
+        return self._directory / "server.json"
+
+    def _write_server_file(self) -> None:
+        token = self._ids.secret("hfs")
+        self._authenticator.add(Grant(Caller("cli"), key_hash(token)))
+        content = msgspec.json.encode({"url": self.url, "pid": os.getpid(), "token": token})
+        self._directory.mkdir(parents=True, exist_ok=True)
+        draft = self._server_file.with_suffix(f".{os.getpid()}")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+        draft.replace(self._server_file)
+
+    def _remove_server_file(self) -> None:
+        self._server_file.unlink(missing_ok=True)
+
+
+class _Http(uvicorn.Server):
+    """uvicorn's server without its signal handlers; `is_up` tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_up = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_up.set()
+
+
+def choose_store(settings: Settings) -> Store:
+    """
+    The store that the settings name.
+
+    Raises:
+        InvalidSetting: there is no such kind of store.
+    """
+    place = settings.store or settings.data
+    if "://" in place:
+        raise InvalidSetting(f"there is no store for {place.partition('://')[0]}:// yet; give a directory", "store")
+    from holdfast.store.sqlite import SQLiteStore
+
+    return SQLiteStore(Path(place))
+
+
+def served_apis(settings: Settings) -> list[Api]:
+    """The APIs that the settings select. The Runtime API's public calls are always there."""
+    from holdfast.api import control, engine, runtime
+
+    apis = [runtime.api(public_only="runtime" not in settings.apis), control.api()]
+    if "engine" in settings.apis and hasattr(engine, "api"):
+        apis.append(engine.api())
+    return apis
+
+
+def configure_logging(settings: Settings) -> None:
+    """Structured lines on stderr. Nothing that is logged holds a key: calls log names of keys and ids of runs."""
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if settings.log_json
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            *([structlog.processors.format_exc_info] if settings.log_json else []),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _bind(settings: Settings) -> socket.socket:
+    """
+    The listening socket, so that a port in use is told before anything is started.
+
+    Raises:
+        CannotListen
+    """
+    host = settings.host.strip("[]")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise CannotListen(f"cannot listen on {settings.host}: {exc.strerror or exc}") from exc
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.setblocking(False)
+    except OSError as exc:
+        listener.close()
+        raise CannotListen(f"cannot listen on {settings.host}:{settings.port}: {exc.strerror or exc}") from exc
+    return listener
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
