@@ -85,6 +85,9 @@ class Reader:
                 return chunk if chunk is not None else await self._load()
             if self._tail.finished:
                 return END
+            if not self._tail.is_current:
+                await self._look()
+                continue
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -100,6 +103,18 @@ class Reader:
         """Leave the tail."""
         self._tail.remove(self._on_change)
         self._journal.tails.release(self._tail)
+
+    async def _look(self) -> None:
+        """
+        Ask the store how far the journal goes, now that this reader has subscribed.
+
+        The run's row was read before that. What was committed in between (perhaps the end, after which nothing comes
+        that would wake anybody) was shown to a tail that did not exist yet.
+        """
+        found = await self._journal.store.tails([self._run.number])
+        self._tail.is_current = True
+        last, status = found.get(self._run.number, (self._tail.last, self._run.status))
+        self._tail.observe(last, finished=status.is_final)
 
     async def _load(self) -> Chunk | Signal:
         segments = await self._journal.store.segments(self._run.number, after=self.cursor, bytes_max=PAGE_BYTES_MAX)

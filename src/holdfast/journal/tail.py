@@ -7,6 +7,7 @@ TAIL_BYTES_MAX of them: what is older comes from the store.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 
@@ -25,7 +26,7 @@ class Tail:
     lease, or a reader asked the store after it had subscribed.
     """
 
-    __slots__ = ("_chunks", "_size", "_wakers", "finished", "is_current", "last", "number")
+    __slots__ = ("_chunks", "_firsts", "_size", "_wakers", "finished", "is_current", "last", "number")
 
     def __init__(self, number: int, last: int, *, finished: bool) -> None:
         self.number = number
@@ -33,6 +34,7 @@ class Tail:
         self.finished = finished
         self.is_current = finished
         self._chunks: deque[Chunk] = deque()
+        self._firsts: deque[int] = deque()  # of each chunk, for finding a reader's place
         self._size = 0
         self._wakers: set[Callable[[], None]] = set()
 
@@ -47,13 +49,11 @@ class Tail:
     def remove(self, waker: Callable[[], None]) -> None:
         self._wakers.discard(waker)
         if not self._wakers:
-            self._chunks.clear()
-            self._size = 0
+            self._clear()
 
     def hold(self, chunk: Chunk) -> None:
         """Keep a chunk for the reader that is about to come: whoever starts a run mostly reads it too."""
-        self._chunks.append(chunk)
-        self._size += chunk.size
+        self._add(chunk)
         self.last = max(self.last, chunk.last)
 
     def publish(self, chunk: Chunk, *, finished: bool) -> None:
@@ -69,29 +69,37 @@ class Tail:
         if last <= self.last and finished <= self.finished:
             return
         if last > self.last:
-            self._chunks.clear()
-            self._size = 0
+            self._clear()
             self.last = last
         self.finished = self.finished or finished
         self._wake()
 
     def after(self, cursor: int) -> Chunk | None:
         """The next events behind a cursor, or None where memory does not hold them."""
-        for chunk in self._chunks:
-            if chunk.last > cursor:
-                return chunk.after(cursor) if chunk.first <= cursor + 1 else None
-        return None
+        place = bisect_right(self._firsts, cursor + 1) - 1
+        if place < 0 or self._chunks[place].last <= cursor:
+            return None
+        return self._chunks[place].after(cursor)
 
     def _keep(self, chunk: Chunk) -> None:
         if not self._wakers:
             return
         if chunk.first != self.last + 1:
-            self._chunks.clear()
-            self._size = 0
+            self._clear()
+        self._add(chunk)
+        while self._size > TAIL_BYTES_MAX and len(self._chunks) > 1:
+            self._firsts.popleft()
+            self._size -= self._chunks.popleft().size
+
+    def _add(self, chunk: Chunk) -> None:
+        self._firsts.append(chunk.first)
         self._chunks.append(chunk)
         self._size += chunk.size
-        while self._size > TAIL_BYTES_MAX and len(self._chunks) > 1:
-            self._size -= self._chunks.popleft().size
+
+    def _clear(self) -> None:
+        self._chunks.clear()
+        self._firsts.clear()
+        self._size = 0
 
     def _wake(self) -> None:
         for waker in tuple(self._wakers):

@@ -25,6 +25,7 @@ from holdfast.shutdown import Shutdown
 from holdfast.store.sqlite import SQLiteStore
 from tests.support.gates import GatedStore
 from tests.support.kernel import CALLER, QUICK, Agents, Kernel, kernel
+from tests.support.until import until
 
 
 class EarlyJournal(Journal):
@@ -73,7 +74,8 @@ async def _seen_while_the_commit_is_held(directory: Path, journal_class: type[Jo
     # The commit is at the gate: whoever shows events before it has done so, and the reader has had its turns.
     for _ in range(20):
         await asyncio.sleep(0)
-    seen = len(reading.result().lines) if reading.done() and isinstance(reading.result(), Chunk) else 0
+    chunk = reading.result() if reading.done() else None
+    seen = len(chunk.lines) if isinstance(chunk, Chunk) else 0
     store.die()
     reading.cancel()
     await it.die()
@@ -117,8 +119,7 @@ async def _types_read_by_one_who_came_at_the_end(directory: Path, reader_class: 
         stale = await it.runs.get(CALLER, run.run_id)
         go.set()
         await it.finished(run)
-        while it.journal.tails.get(run.number) is not None:  # the end is shown; the tail goes with the execution
-            await asyncio.sleep(0)
+        await until(lambda: it.journal.tails.get(run.number) is None)  # it goes with the execution
         reader = reader_class(it.journal, stale, after=-1)
         types: list[str] = []
         try:
