@@ -1,0 +1,112 @@
+"""
+Starting a server in this process: settings, agents, and what is said when it is up.
+
+Everything that can be wrong with either is found before the port is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from holdfast.agents.assistant.program import AssistantProgram
+from holdfast.agents.registry import Registry, registry_of
+from holdfast.api.http.auth import DEVELOPMENT_KEY
+from holdfast.cli.screen import out
+from holdfast.server import Listening, serve
+from holdfast.settings import Settings, load_settings
+
+PARENT_SECONDS: Final = 0.5
+OFFLINE: Final = (
+    "The assistant answers from the built-in offline model: a few fixed rules, an aid for development. "
+    "For a real one set HOLDFAST_MODEL (for example anthropic:claude-sonnet-4-5) and HOLDFAST_MODEL_KEY."
+)
+
+
+def start_server(target: str | None, flags: Mapping[str, Any], *, parent: int | None, brief: bool) -> None:
+    """
+    Serve until a signal says stop.
+
+    Args:
+        parent: the pid without which this process shall not live on.
+        brief: say only where it listens.
+
+    Raises:
+        TargetError, InvalidSetting, ModelNotConfigured, CannotListen, StoreError: nothing was started.
+    """
+    settings = load_settings(os.environ, **flags)
+    programs = registry_of(target, lambda: _assistant(settings), default=settings.agent)
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+
+    def announce(listening: Listening) -> None:
+        if brief:
+            _say(f"[green]ready[/green] {listening.url}")
+        else:
+            _announce(settings, programs, listening)
+
+    serve(settings, programs, on_listening=announce)
+
+
+def _assistant(settings: Settings) -> AssistantProgram:
+    return AssistantProgram(
+        settings.model,
+        key=settings.model_key,
+        url=settings.model_url,
+        max_tokens=settings.max_tokens,
+        iterations_max=settings.iterations_max,
+    )
+
+
+def _end_with(parent: int) -> None:
+    """Stop this process when its parent is gone: whoever started it can not do so any more."""
+    pause = threading.Event()
+    while os.getppid() == parent:
+        pause.wait(PARENT_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _announce(settings: Settings, programs: Registry, listening: Listening) -> None:
+    names = [f"{name} (default)" if name == programs.default else name for name in programs.names()]
+    _say(f"[bold]Holdfast[/bold] listens on [bold]{listening.url}[/bold]")
+    _say(f"  agents  {', '.join(names)}")
+    _say(f"  data    {Path(settings.data).resolve()}")
+    if settings.store is not None:
+        _say(f"  store   {Path(settings.store).resolve()}")
+    if any(isinstance(program, AssistantProgram) and program.is_offline for program in programs):
+        _say(f"  model   offline\n\n[yellow]{OFFLINE}[/yellow]")
+    if settings.no_auth:
+        _say("\n[yellow]No key is asked for: every program on this machine can call this server.[/yellow]")
+    if listening.first_key is not None:
+        _say(f"\nYour API key, shown only now:\n\n    [bold]{listening.first_key}[/bold]")
+        _say("\nMore of them: holdfast keys add NAME")
+    key = listening.first_key or (DEVELOPMENT_KEY if DEVELOPMENT_KEY in settings.keys else None)
+    if key is not None or settings.no_auth:
+        _say("\nTry it:\n")
+        _say(example(settings, programs, listening.url, key))
+    _say("")
+
+
+def example(settings: Settings, programs: Registry, url: str, key: str | None) -> str:
+    """A first call, to be copied: with curl and with Python's httpx."""
+    is_conversation = "engine" in settings.apis and isinstance(programs.get(programs.default or ""), AssistantProgram)
+    path = "/execute" if is_conversation else "/invoke/stream"
+    body = '{"message": "Hello!", "task_id": "demo-001"}' if is_conversation else '{"message": "Hello!"}'
+    header = f" -H 'X-API-Key: {key}'" if key else ""
+    headers = f', headers={{"X-API-Key": "{key}"}}' if key else ""
+    return (
+        f"    curl -N {url}{path}{header} -H 'Content-Type: application/json' -d '{body}'\n\n"
+        f"    import httpx\n"
+        f'    with httpx.stream("POST", "{url}{path}"{headers}, json={body}, timeout=None) as reply:\n'
+        f"        for line in reply.iter_lines():\n"
+        f"            print(line)"
+    ).replace("[", "\\[")
+
+
+def _say(markup: str) -> None:
+    # Commands must stay one line, however narrow the terminal is.
+    out().print(markup, soft_wrap=True)
