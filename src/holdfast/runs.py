@@ -28,6 +28,7 @@ from holdfast.errors import (
     RunNotFound,
     StepFailed,
     Stopping,
+    ThreadNotFound,
 )
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.events import segment_of, started_event
@@ -431,6 +432,18 @@ class Runs:
 
     async def messages(self, caller: Caller, thread_id: str) -> Sequence[Message]:
         return await self.store.messages(caller.tenant, thread_id)
+
+    async def delete_thread(self, caller: Caller, thread_id: str) -> None:
+        """
+        Delete a thread with its runs, journals and messages. The id may be used anew.
+
+        Raises:
+            ThreadNotFound, Forbidden
+            ThreadBusy: it has a run that is not finished. Nothing was deleted.
+        """
+        caller.require("operator")
+        if not await self.store.delete_thread(caller.tenant, thread_id):
+            raise ThreadNotFound(f"there is no thread {thread_id!r}", thread_id=thread_id)
 
     async def pending(self, caller: Caller, *, thread_id: str | None = None) -> Sequence[Interrupt]:
         """Pending questions and approvals of the tenant, oldest first."""

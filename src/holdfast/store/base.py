@@ -196,6 +196,13 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
 
 
+class Lost(msgspec.Struct, frozen=True):
+    """What is gone of the history of a tenant, or of one of its threads, by time in microseconds."""
+
+    pruned_until: int  # the newest event that retention dropped; 0: none
+    rolled_back: tuple[tuple[int, int], ...]  # of each restored backup: its newest event, the moment of the restore
+
+
 class Store(Protocol):
     """The contract. Every method may raise StoreUnavailable; every write StorageFull."""
 
@@ -273,9 +280,25 @@ class Store(Protocol):
         ...
 
     async def segments_by_time(
-        self, tenant: str, *, after: int, thread_id: str | None = None, bytes_max: int
+        self,
+        tenant: str,
+        *,
+        after: int,
+        begun_after: int | None = None,
+        thread_id: str | None = None,
+        bytes_max: int,
     ) -> list[Segment]:
-        """Segments of a tenant with events younger than `after`, ordered by first timestamp; sizes as in `segments`."""
+        """
+        Segments of a tenant with events younger than `after`, ordered by first timestamp; sizes as in `segments`.
+
+        Segments of different runs overlap in time. `begun_after` goes on behind a page: only segments that begin later
+        than this, which is the first timestamp of the page's last segment. Those of a thread do not overlap, and there
+        `after` alone goes on.
+        """
+        ...
+
+    async def lost(self, tenant: str, *, thread_id: str | None = None) -> Lost:
+        """What a reader by time may miss; runs without a thread are not looked at, nor threads that were deleted."""
         ...
 
     async def marks(self, number: int) -> list[Segment]:

@@ -42,6 +42,12 @@ _Line = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NO_USAGE: Final = '{"input_tokens":0,"output_tokens":0,"cache_hit_tokens":0}'
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}\Z")
 
+
+class _Head(msgspec.Struct):
+    run_id: str
+    sequence: int
+
+
 # Where things stand in `{"id":"evt_<n>","type":"token","run_id":"<run>","sequence":<n>,"timestamp":"<time>","content":`.
 _TYPE_AT: Final = len('{"id":"evt_","type":"')
 _TIME_AT: Final = len('{"id":"evt_","type":"token","run_id":"","sequence":,"timestamp":"')
@@ -90,6 +96,10 @@ class Projection:
         has_error_frame = event_time(rest.lines[0]) - 1 > after
         return self._render(rest) if has_error_frame else self._render(rest, skip_error=True)
 
+    def cursor(self, sequence: int, timestamp: int) -> str:
+        """A place in the turn (the timestamp in microseconds) as the `id:` lines of this stream give it."""
+        return milliseconds(timestamp) if self._ids is FrameId.TIMESTAMP else f"{sequence}{self._suffix}"
+
     def common(self, type: str, sequence: int | None, timestamp: int) -> str:
         """The fields that every frame has, as the inside of a JSON object."""
         number = "null" if sequence is None else str(sequence)
@@ -131,9 +141,8 @@ class Projection:
     def _parsed(self, line: str, sequence: int, skip_error: bool) -> list[str]:
         fields = {name: bytes(value).decode() for name, value in _Line.decode(line).items()}
         timestamp = event_time(line)
-        cursor = milliseconds(timestamp) if self._ids is FrameId.TIMESTAMP else f"{sequence}{self._suffix}"
         name, own = frame_of(fields)
-        frames = [f"id: {cursor}\n{self._frame(name, own, sequence, timestamp)}"]
+        frames = [f"id: {self.cursor(sequence, timestamp)}\n{self._frame(name, own, sequence, timestamp)}"]
         if fields["type"] == '"error"' and not skip_error:
             frames.insert(0, self._frame("error", _error(fields), sequence, timestamp - 1))
         return frames
@@ -141,6 +150,13 @@ class Projection:
     def _frame(self, name: str, own: Fields, sequence: int, timestamp: int) -> str:
         rest = "".join(f",{encode_text(key)}:{value}" for key, value in own.items())
         return f"event: {name}\ndata: {{{self.common(name, sequence, timestamp)}{rest}}}\n\n"
+
+
+def frame_data(task_id: str, line: str) -> str:
+    """The data of the frame of a single event, as a JSON object."""
+    event = msgspec.json.decode(line, type=_Head)
+    (frame,) = Projection(task_id, event.run_id)._parsed(line, event.sequence, skip_error=True)
+    return frame.split("\ndata: ", 1)[1].rstrip("\n")
 
 
 def frame_of(fields: Fields) -> Frame:

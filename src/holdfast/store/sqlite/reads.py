@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from holdfast.model import ApiKey, File, Interrupt, Message, Run, Segment, Status, Step, Thread
-from holdfast.store.base import IdempotencyRow, InboxRow, OutboxRow, RunQuery
+from holdfast.store.base import IdempotencyRow, InboxRow, Lost, OutboxRow, RunQuery
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import rows
 from holdfast.store.sqlite.connection import Connection
@@ -88,22 +88,19 @@ def segments(connection: Connection, number: int, after: int, bytes_max: int) ->
 
 
 def segments_by_time(
-    connection: Connection, tenant: str, after: int, thread_id: str | None, bytes_max: int, span_max: int
+    connection: Connection, tenant: str, after: int, begun_after: int, bytes_max: int
 ) -> list[Segment]:
-    if thread_id is not None:
-        with one_state(connection):
-            return _segments_of_thread(connection, tenant, thread_id, after, bytes_max)
     given = {
         "tenant": tenant,
         "after": after,
-        "span_max": span_max,
+        "begun_after": begun_after,
         "bytes_max": bytes_max,
         "limit": PAGE_SEGMENTS_MAX,
     }
     return _page(connection, "segments_by_time", given)
 
 
-def _segments_of_thread(
+def segments_of_thread(
     connection: Connection, tenant: str, thread_id: str, after: int, bytes_max: int
 ) -> list[Segment]:
     """The runs of a thread follow each other, so their segments in the order of runs are in the order of time."""
@@ -140,6 +137,11 @@ def _last_before(connection: Connection, number: int, first: int, tail: int, aft
         else:
             high = segment_first - 1
     return low
+
+
+def lost(connection: Connection, tenant: str, thread_id: str | None) -> Lost:
+    until = connection.execute(SQL["pruned_until"], {"tenant": tenant, "thread_id": thread_id}).get
+    return Lost(until, rows.rollbacks_of(connection.execute(SQL["meta"], ("rollbacks",)).get))
 
 
 def marks(connection: Connection, number: int) -> list[Segment]:

@@ -41,6 +41,11 @@ def json_text(value: Any) -> str | None:
     return None if value is None else _encoder.encode(value).decode()
 
 
+def rollbacks_of(text: str | None) -> tuple[tuple[int, int], ...]:
+    """What `Lost.rolled_back` is, out of the meta table."""
+    return msgspec.json.decode(text or "[]", type=tuple[tuple[int, int], ...])
+
+
 # ── rows to structs ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

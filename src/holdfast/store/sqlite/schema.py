@@ -19,6 +19,7 @@ from holdfast.store.base import SCHEMA_VERSION
 from holdfast.store.sql import migrations, statements
 from holdfast.store.sqlite.connection import Connection, connect_reader, create, pragma, translated
 from holdfast.store.sqlite.place import Place, sync_directory
+from holdfast.store.sqlite.rows import json_text, rollbacks_of
 
 APPLICATION_ID: Final = 0x484C4446  # "HLDF", in the file's header
 MAGIC: Final = b"SQLite format 3\x00"
@@ -82,7 +83,7 @@ def migrate(connection: Connection) -> None:
                 raise
 
 
-def take_over(connection: Connection, place: Place) -> Opened:
+def take_over(connection: Connection, place: Place, now: int) -> Opened:
     """
     Make the store this process's own: all leases have run out, and a restored backup is noticed.
 
@@ -103,6 +104,8 @@ def take_over(connection: Connection, place: Place) -> Opened:
         if restored:
             connection.execute(sql["next_epoch"])
             number += NUMBERS_SKIPPED
+            rollbacks = rollbacks_of(get_meta(connection, "rollbacks"))
+            set_meta(connection, "rollbacks", json_text([*rollbacks, (newest, max(newest, known, now))]))
             newest = max(newest, known)
             set_meta(connection, "last_number", number)
             set_meta(connection, "last_timestamp", newest)

@@ -27,6 +27,7 @@ from holdfast.store.base import (
     IdempotencyRow,
     InboxRow,
     Lease,
+    Lost,
     OutboxRow,
     Outcome,
     RunQuery,
@@ -97,7 +98,7 @@ class SQLiteStore:
             with translated(self._place.database):
                 self._connection = connect_writer(self._place.database)
                 schema.migrate(self._connection)
-                opened = schema.take_over(self._connection, self._place)
+                opened = schema.take_over(self._connection, self._place, self._clock.now())
                 schema.add_procedures(self._connection)
         except BaseException:
             self._release()
@@ -181,11 +182,23 @@ class SQLiteStore:
         return await self._read(reads.segments, number, after, bytes_max)
 
     async def segments_by_time(
-        self, tenant: str, *, after: int, thread_id: str | None = None, bytes_max: int
+        self,
+        tenant: str,
+        *,
+        after: int,
+        begun_after: int | None = None,
+        thread_id: str | None = None,
+        bytes_max: int,
     ) -> list[Segment]:
         assert self._writes is not None
-        span_max = self._writes.span_max
-        return await self._read(reads.segments_by_time, tenant, after, thread_id, bytes_max, span_max)
+        if thread_id is not None:
+            return await self._read(reads.segments_of_thread, tenant, thread_id, after, bytes_max)
+        # A segment with an event younger than `after` began at most the longest span before it.
+        begun_after = max(begun_after or 0, after - self._writes.span_max)
+        return await self._read(reads.segments_by_time, tenant, after, begun_after, bytes_max)
+
+    async def lost(self, tenant: str, *, thread_id: str | None = None) -> Lost:
+        return await self._read(reads.lost, tenant, thread_id)
 
     async def marks(self, number: int) -> list[Segment]:
         return await self._read(reads.marks, number)

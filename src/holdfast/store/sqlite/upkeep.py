@@ -49,10 +49,12 @@ def prune_journals(connection: Connection, ended_before: int) -> int | None:
         number = connection.execute(SQL["to_prune"], (ended_before,)).get
         if number is None:
             return went if room < SEGMENTS_MAX else None
-        count, events, last, prior_hash = connection.execute(SQL["prune_facts"], {"number": number, "limit": room}).get
+        going = connection.execute(SQL["prune_facts"], {"number": number, "limit": room}).get
+        count, events, last, prior_hash, timestamp = going
         if count:
             connection.execute(SQL["prune_segments"], (number, last))
             connection.execute(SQL["prune_run"], (last + 1, prior_hash, number))
+            connection.execute(SQL["note_pruned"], (timestamp, number))
             went += events
         if count < room:
             connection.execute(SQL["pruned"], (number,))
@@ -63,7 +65,10 @@ def prune_journals(connection: Connection, ended_before: int) -> int | None:
 def prune_runs(connection: Connection, ended_before: int) -> int | None:
     """Delete some runs that ended before this time, with all that hangs on them but their messages."""
     numbers = connection.execute(SQL["ended_runs"], (ended_before,)).get
-    return None if numbers == "[]" else _delete_runs(connection, numbers)
+    if numbers == "[]":
+        return None
+    connection.execute(SQL["note_gone"], (numbers,))
+    return _delete_runs(connection, numbers)
 
 
 def prune_keys(connection: Connection, now: int) -> int | None:

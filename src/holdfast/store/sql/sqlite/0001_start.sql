@@ -172,8 +172,11 @@ CREATE TABLE threads (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     last_timestamp INTEGER NOT NULL,
+    pruned_timestamp INTEGER NOT NULL DEFAULT 0,  -- of the newest event that retention dropped
     PRIMARY KEY (tenant, thread_id)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX threads_pruned ON threads (tenant, pruned_timestamp) WHERE pruned_timestamp > 0;
 
 CREATE INDEX threads_by_change ON threads (tenant, updated_at, thread_id);
 

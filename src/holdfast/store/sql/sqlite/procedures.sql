@@ -135,7 +135,7 @@ CREATE TEMP TRIGGER do_start INSTEAD OF INSERT ON starts BEGIN
         NEW.number, NEW.first, NEW.last, NEW.first_timestamp, NEW.last_timestamp, NEW.tenant, NEW.hash, NEW.marks,
         NEW.body
     );
-    INSERT INTO threads
+    INSERT INTO threads (tenant, thread_id, agent, active, created_at, updated_at, last_timestamp)
     SELECT NEW.tenant, NEW.thread_id, NEW.agent, CASE WHEN NOT NEW.is_over THEN NEW.number END, NEW.created_at,
         NEW.last_timestamp, NEW.last_timestamp
     WHERE NEW.thread_id IS NOT NULL

@@ -48,7 +48,7 @@ FROM page CROSS JOIN segments s USING (id) WHERE page.total <= :bytes_max OR pag
 -- name: segments_by_time
 WITH candidates AS (
     SELECT id, first_timestamp AS place, length(body) AS size FROM segments
-    WHERE tenant = :tenant AND first_timestamp > :after - :span_max AND last_timestamp > :after
+    WHERE tenant = :tenant AND first_timestamp > :begun_after AND last_timestamp > :after
     ORDER BY first_timestamp, id LIMIT :limit
 ), page AS (
     SELECT id, place, size, sum(size) OVER (ORDER BY place, id) AS total FROM candidates
@@ -136,6 +136,10 @@ SELECT {thread} FROM threads t WHERE t.tenant = ? AND t.thread_id = ?
 SELECT {thread} FROM threads t
 WHERE t.tenant = :tenant AND (:updated_at IS NULL OR (t.updated_at, t.thread_id) < (:updated_at, :thread_id))
 ORDER BY t.updated_at DESC, t.thread_id DESC LIMIT :limit
+
+-- name: pruned_until
+SELECT coalesce(max(pruned_timestamp), 0) FROM threads
+WHERE tenant = :tenant AND pruned_timestamp > 0 AND (:thread_id IS NULL OR thread_id = :thread_id)
 
 -- name: messages
 SELECT message_id, number, role, content, media, detail, created_at, superseded FROM messages

@@ -28,11 +28,12 @@ SELECT number FROM runs WHERE ended_at < ? AND ended_at IS NOT NULL AND NOT is_p
 -- name: prune_facts
 -- What goes of a run: its oldest segments up to a limit, and never the last one.
 WITH going AS (
-    SELECT first, last, hash FROM segments WHERE number = :number
+    SELECT first, last, hash, last_timestamp FROM segments WHERE number = :number
     AND first < (SELECT max(first) FROM segments WHERE number = :number)
     ORDER BY first LIMIT :limit
 )
-SELECT count(*), coalesce(sum(last - first + 1), 0), max(last), (SELECT hash FROM going ORDER BY first DESC LIMIT 1)
+SELECT count(*), coalesce(sum(last - first + 1), 0), max(last), (SELECT hash FROM going ORDER BY first DESC LIMIT 1),
+    max(last_timestamp)
 FROM going
 
 -- name: prune_segments
@@ -40,6 +41,17 @@ DELETE FROM segments WHERE number = ? AND last <= ?
 
 -- name: prune_run
 UPDATE runs SET first_sequence = ?, prior_hash = ? WHERE number = ?
+
+-- name: note_pruned
+UPDATE threads SET pruned_timestamp = max(pruned_timestamp, ?)
+WHERE (tenant, thread_id) = (SELECT tenant, thread_id FROM runs WHERE number = ?)
+
+-- name: note_gone
+UPDATE threads SET pruned_timestamp = max(pruned_timestamp, gone.last_timestamp) FROM (
+    SELECT r.tenant, r.thread_id, max(h.last_timestamp) AS last_timestamp
+    FROM json_each(?) given JOIN runs r ON r.number = given.value JOIN heads h USING (number)
+    WHERE r.thread_id IS NOT NULL GROUP BY r.tenant, r.thread_id
+) gone WHERE threads.tenant = gone.tenant AND threads.thread_id = gone.thread_id
 
 -- name: pruned
 UPDATE runs SET is_pruned = 1 WHERE number = ?

@@ -1,0 +1,27 @@
+"""The Engine API as the server takes it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from holdfast.api.engine.execute import cancel, execute
+from holdfast.api.engine.hitl import pending, respond
+from holdfast.api.engine.refusals import render
+from holdfast.api.engine.replay import replay
+from holdfast.api.engine.tasks import delete_task, messages, task, tasks
+from holdfast.api.http.routing import Api
+from holdfast.api.http.strict_json import INT64_MAX
+
+BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+
+
+def engine() -> Api:
+    """The handlers and error bodies of the Engine API."""
+    return Api(
+        name="engine",
+        handlers=(execute, replay, cancel, respond, pending, tasks, task, messages, delete_task),
+        render=render,
+        body_max=BODY_BYTES_MAX,
+        repairs_text=True,
+        integer_max=INT64_MAX,
+    )
