@@ -66,7 +66,10 @@ def _process(command: list[str], port: int, path: str, log: Path, file: Path | N
         popen = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
         try:
             _await(f"http://127.0.0.1:{port}{path}", popen, log)
-            yield Process(popen, port, time.monotonic() - began)
+            made = Process(popen, port, time.monotonic() - began)
+            if file is None:
+                _await(f"http://127.0.0.1:{port}/ready", popen, log)
+            yield made
         finally:
             popen.send_signal(signal.SIGTERM)
             try:

@@ -320,8 +320,9 @@ class Execution:
             "output": await self.shown(data),
             "latency_seconds": round(max(now - self.run.created_at, 0) / 1_000_000, 3),
             "stop_reason": result.stop_reason,
-            "usage": result.usage,
         }
+        if result.usage is not None:
+            fields["usage"] = result.usage
         message = self._message(result, data, now)
         if message is not None:
             fields["message_id"] = message.message_id
