@@ -46,7 +46,7 @@ class Query(dict[str, str]):
 
 def read_query(raw: bytes, known: Collection[str] | None) -> Query:
     """
-    The parameters of a query string; `known` None takes (and ignores) any.
+    The parameters of a query string; `known` None takes any, and the first of those that stand twice.
 
     Raises:
         UnknownParameter
@@ -68,6 +68,8 @@ def read_query(raw: bytes, known: Collection[str] | None) -> Query:
             raise InvalidQuery("the query string is not UTF-8") from None
         if known is not None and name not in known:
             raise UnknownParameter(name, tuple(known))
+        if name in query and known is None:
+            continue
         if name in query:
             raise InvalidQuery(f"the query parameter {name!r} stands twice", field=name)
         if value:

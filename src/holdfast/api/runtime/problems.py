@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -48,6 +49,8 @@ _CODES: Final[Mapping[str, tuple[int, str]]] = {
     "timeout_error": (504, "TIMEOUT_ERROR"),
     "storage_full": (507, "STORAGE_FULL"),
 }
+
+_RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
 
 # Python's own phrases differ from version to version.
 _TITLES: Final = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
@@ -98,7 +101,7 @@ def problem(
     if "status" in details:
         body["run_status"] = details["status"]
     run_id = details.get("run_id")
-    if isinstance(run_id, str):
+    if isinstance(run_id, str) and _RUN_ID.match(run_id):  # one from a path may be anything
         headers = (*headers, (b"x-run-id", run_id.encode()))
     return Reply(status, msgspec.json.encode(body), headers, MEDIA_TYPE)
 

@@ -12,7 +12,7 @@ from holdfast.api.http.asgi import Answer, Header
 from holdfast.api.http.call import Call
 from holdfast.api.http.errors import InvalidQuery
 from holdfast.api.http.idempotency import REPLAYED, idempotency_row
-from holdfast.api.http.query import Query
+from holdfast.api.http.query import Query, read_query
 from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.http.sse import EventStream, RunFrames
 from holdfast.api.runtime.position import find_position, read_cursor
@@ -70,11 +70,11 @@ async def start_run(request: Call) -> Answer:
 
 async def _start(request: Call) -> Started:
     """Check everything there is to check, in the order of the specification, then start the run."""
-    agent, query = _agent_and_query(request)
+    agent, controls = _agent_of(request)
     given = await request.json_body(request.services.settings.body_bytes_max)
     if not isinstance(given, dict):
         raise InvalidRequest("the input is a JSON object")
-    query = query or request.query(*_controls(request))
+    query = request.query(*controls)
     thread_id = _thread_id(query)
     timeout = query.number("timeout_sec", least=1, most=EXECUTION_SECONDS_MAX)
     return await request.runs.start(
@@ -91,23 +91,12 @@ async def _start(request: Call) -> Started:
     )
 
 
-def _agent_and_query(request: Call) -> tuple[str, Query | None]:
-    """
-    The agent that is called, from the path or the query. Whether the query is right otherwise is looked at later,
-    since an unknown agent is to be told first.
-    """
-    runs = request.runs
+def _agent_of(request: Call) -> tuple[str, tuple[str, ...]]:
+    """The agent that is called, and which query parameters the call takes. An unknown agent is told first of all."""
     if "name" in request.scope["path_params"]:
-        return runs.agent(request.path_value("name")).name, None
-    try:
-        query = request.query(*_controls(request))
-    except InvalidQuery:
-        return runs.agent(None).name, None
-    return runs.agent(query.get("agent")).name, query
-
-
-def _controls(request: Call) -> tuple[str, ...]:
-    return _CONTROLS if "name" in request.scope["path_params"] else ("agent", *_CONTROLS)
+        return request.runs.agent(request.path_value("name")).name, _CONTROLS
+    query = read_query(request.scope["query_string"], None)
+    return request.runs.agent(query.get("agent")).name, ("agent", *_CONTROLS)
 
 
 def _thread_id(query: Query) -> str | None:

@@ -1,0 +1,28 @@
+"""`python -m tests.support.serve_main [AGENTS]`: a server that says on standard output, as JSON, when it listens."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import msgspec
+
+from holdfast.agents.assistant import AssistantProgram
+from holdfast.agents.registry import registry_of
+from holdfast.server import Listening, serve
+from holdfast.settings import load_settings
+
+
+def main() -> None:
+    settings = load_settings(os.environ)
+    target = sys.argv[1] if len(sys.argv) > 1 else None
+    serve(settings, registry_of(target, AssistantProgram, default=settings.agent), on_listening=tell)
+
+
+def tell(listening: Listening) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(listening) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()
