@@ -10,7 +10,6 @@ from holdfast.store.base import IdempotencyRow, InboxRow, Lost, OutboxRow, RunQu
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import rows
 from holdfast.store.sqlite.connection import Connection
-from holdfast.store.sqlite.readers import one_state
 
 # Short segments are many: a page of them is one row of the driver, but not an endless one.
 PAGE_SEGMENTS_MAX: Final = 256

@@ -53,12 +53,16 @@ def prepare(place: Place) -> None:
     header = _read(path, 100)
     if header[:16] != MAGIC or int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreRefused(f"{path} is not a store of Holdfast; choose another directory, or move the file away")
-    with translated(path):
-        connection = connect_reader(path)
-        try:
-            version = pragma(connection, "user_version")
-        finally:
-            connection.close()
+    version = int.from_bytes(header[60:64], "big")
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        # After a crash the header may be younger in the log than in the file.
+        with translated(path):
+            connection = connect_reader(path)
+            try:
+                version = pragma(connection, "user_version")
+            finally:
+                connection.close()
     if version > SCHEMA_VERSION:
         raise StoreTooNew(
             f"{path} was written by a newer version of Holdfast: its schema is {version}, this one knows "

@@ -125,11 +125,9 @@ class Writes:
         outcomes: list[Outcome] = []
         rows_max = 1 if carry in (self._answer, self._put_inbox) else STARTS_MAX if carry == self._start else 0
         for some in _chunks(writes, rows_max or ROWS_SIZES[0]):
-            number = self.last_number
             try:
                 outcomes += carry(some)
             except refusals.Refused as refused:
-                self.last_number = number
                 if len(some) == 1:
                     outcomes.append(refused.outcome)
                 else:
@@ -207,13 +205,11 @@ class Writes:
         if not self._has_room():
             return [self._start_without_room(write) for write in writes]
         now, clock = self._clock.now(), self._clock.monotonic()
-        runs: list[Run] = []
-        for write in writes:
-            self.last_number += 1
-            runs.append(_numbered(write, self.last_number, clock))
+        runs = [_numbered(write, self.last_number + place, clock) for place, write in enumerate(writes, 1)]
         self._note(write.segment for write in writes)
         starts = [rows.start_row(write, run, now) for write, run in zip(writes, runs, strict=True)]
         self._insert("start", starts, refusals.of_start(self._connection, writes, now))
+        self.last_number += len(runs)
         for write, run in zip(writes, runs, strict=True):
             if write.supersedes:
                 numbers = (run.tenant, rows.json_text(write.supersedes))

@@ -43,6 +43,7 @@ CREATE UNIQUE INDEX runs_by_id ON runs (tenant, run_id);
 CREATE INDEX runs_by_tenant ON runs (tenant, number);
 CREATE INDEX runs_by_thread ON runs (tenant, thread_id, number) WHERE thread_id IS NOT NULL;
 CREATE INDEX runs_by_parent ON runs (parent) WHERE parent IS NOT NULL;
+-- A query uses this only where it repeats the whole condition.
 CREATE INDEX runs_active ON runs (status, priority DESC, number, agent) WHERE status IN ('queued', 'running', 'waiting');
 CREATE INDEX runs_ended ON runs (ended_at, is_pruned) WHERE ended_at IS NOT NULL;
 

@@ -114,7 +114,11 @@ CREATE TEMP TRIGGER do_start INSTEAD OF INSERT ON starts BEGIN
         SELECT 1 FROM threads WHERE tenant = NEW.tenant AND thread_id = NEW.thread_id AND active IS NOT NULL
     );
     SELECT RAISE(ABORT, 'queue_full') WHERE NEW.status = 'queued' AND NEW.queued_max <= (
-        SELECT count(*) FROM (SELECT 1 FROM runs WHERE status = 'queued' LIMIT NEW.queued_max)
+        -- The second condition repeats the first one in the words of the index runs_active, so that it is used.
+        SELECT count(*) FROM (
+            SELECT 1 FROM runs
+            WHERE status = 'queued' AND status IN ('queued', 'running', 'waiting') LIMIT NEW.queued_max
+        )
     );
     INSERT INTO runs (
         number, run_id, tenant, agent, agent_id, thread_id, parent, status, attempt, priority, superseded, input,

@@ -25,7 +25,7 @@ SELECT status, count(*) FROM runs WHERE status IN ('queued', 'running', 'waiting
 
 -- name: unserved
 SELECT {run} FROM runs r JOIN heads h USING (number)
-WHERE r.status = 'queued' AND r.created_at < ? AND r.agent NOT IN (SELECT value FROM json_each(?))
+WHERE r.status = 'queued' AND r.status IN ('queued', 'running', 'waiting') AND r.created_at < ? AND r.agent NOT IN (SELECT value FROM json_each(?))
 ORDER BY r.number LIMIT 100
 
 -- name: segments

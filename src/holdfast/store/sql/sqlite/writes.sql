@@ -93,7 +93,8 @@ SELECT r.run_id, r.status FROM threads t JOIN runs r ON r.number = t.active WHER
 -- name: claimable
 SELECT number FROM (
     SELECT r.number, r.priority FROM runs r CROSS JOIN heads h USING (number)
-    WHERE r.status = 'queued' AND r.agent IN (SELECT value FROM json_each(:agents))
+    WHERE r.status = 'queued' AND r.status IN ('queued', 'running', 'waiting')
+    AND r.agent IN (SELECT value FROM json_each(:agents))
     AND (h.lease_owner IS NULL OR (h.lease_owner <> :owner AND h.lease_until <= :clock))
     UNION
     SELECT r.number, r.priority FROM heads h CROSS JOIN runs r USING (number)

@@ -1,0 +1,189 @@
+"""Idempotency keys of calls that start no run, API keys, files and the outbox."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+
+from holdfast.clock import HeldClock
+from holdfast.errors import StoreError
+from holdfast.model import ApiKey, File
+from holdfast.store.base import OutboxRow, Store
+from tests.contract.backends import Backend
+from tests.contract.making import held, key_row, started
+
+# Idempotency
+
+
+async def test_a_key_is_begun_once(store: Store) -> None:
+    row = key_row()
+
+    assert await store.begin_idempotent(row) is None
+    assert await store.begin_idempotent(key_row(fingerprint=b"other")) == row
+    assert await store.idempotency("default", "POST", "/runs", "k1") == row
+
+
+async def test_of_calls_that_race_one_is_the_first(store: Store) -> None:
+    found = await asyncio.gather(*(store.begin_idempotent(key_row()) for _ in range(5)))
+
+    assert found.count(None) == 1
+
+
+async def test_a_finished_call_keeps_its_answer(backend: Backend) -> None:
+    row = key_row()
+    await backend.store.begin_idempotent(row)
+    done = msgspec.structs.replace(row, status=201, body=b'{"a":1}')
+
+    await backend.store.finish_idempotent(done)
+    await backend.close()
+    await backend.open()
+
+    assert await backend.store.begin_idempotent(row) == done
+
+
+async def test_a_forgotten_call_may_be_repeated(store: Store) -> None:
+    row = key_row()
+    await store.begin_idempotent(row)
+
+    await store.finish_idempotent(row)
+
+    assert await store.idempotency("default", "POST", "/runs", "k1") is None
+    assert await store.begin_idempotent(row) is None
+
+
+async def test_forgetting_leaves_an_answer_that_is_there(store: Store) -> None:
+    row = key_row()
+    done = msgspec.structs.replace(row, status=200)
+    await store.begin_idempotent(row)
+    await store.finish_idempotent(done)
+
+    await store.finish_idempotent(row)
+
+    assert await store.begin_idempotent(row) == done
+
+
+async def test_an_expired_key_is_as_if_it_never_was(store: Store, clock: HeldClock) -> None:
+    await store.begin_idempotent(key_row(expires_at=clock.now() + 1_000_000))
+    clock.advance(1)
+    assert await store.idempotency("default", "POST", "/runs", "k1") is None
+
+    again = key_row(fingerprint=b"new")
+
+    assert await store.begin_idempotent(again) is None
+    assert await store.idempotency("default", "POST", "/runs", "k1") == again
+
+
+@pytest.mark.parametrize("change", [{"tenant": "b"}, {"method": "PUT"}, {"path": "/x"}, {"key": "k2"}])
+async def test_keys_of_other_calls_are_other_keys(store: Store, change: dict[str, Any]) -> None:
+    await store.begin_idempotent(key_row())
+
+    assert await store.begin_idempotent(key_row(**change)) is None
+
+
+async def test_the_key_of_a_start_can_be_looked_up(store: Store) -> None:
+    hand = await started(store, idempotency=key_row())
+
+    row = await store.idempotency("default", "POST", "/runs", "k1")
+
+    assert row is not None
+    assert (row.number, row.fingerprint) == (hand.number, b"same")
+
+
+# API keys
+
+
+def api_key(name: str, **changes: Any) -> ApiKey:
+    made = ApiKey(name=name, hash=f"hash of {name}", role="admin", tenant="default", created_at=1)
+    return msgspec.structs.replace(made, **changes)
+
+
+async def test_keys_are_kept_by_name(backend: Backend) -> None:
+    assert await backend.store.add_key(api_key("b"))
+    assert await backend.store.add_key(api_key("a", role="reader", tenant="acme"))
+    await backend.close()
+    await backend.open()
+
+    assert await backend.store.keys() == [api_key("a", role="reader", tenant="acme"), api_key("b")]
+
+
+async def test_a_name_in_force_is_taken(store: Store) -> None:
+    await store.add_key(api_key("a"))
+
+    assert not await store.add_key(api_key("a", hash="other"))
+    assert await store.keys() == [api_key("a")]
+
+
+async def test_a_revoked_key_is_still_listed_and_its_name_is_free(store: Store) -> None:
+    await store.add_key(api_key("a"))
+
+    assert await store.revoke_key("a", 5)
+    assert not await store.revoke_key("a", 6)
+    assert not await store.revoke_key("b", 6)
+    assert await store.add_key(api_key("a", hash="new"))
+    assert await store.keys() == [api_key("a", revoked_at=5), api_key("a", hash="new")]
+
+
+# Files
+
+
+def file_of(content: bytes, file_id: str = "f1", **changes: Any) -> File:
+    made = File(
+        file_id=file_id,
+        tenant="default",
+        name="a.txt",
+        media_type="text/plain",
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        created_at=1,
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x00\xff" * 1_000_000], ids=["empty", "small", "large"])
+async def test_a_file_reads_back(backend: Backend, content: bytes) -> None:
+    hand = await held(backend.store)
+    file = file_of(content, number=hand.number)
+
+    await backend.store.put_file(file, content)
+    await backend.close()
+    await backend.open()
+
+    assert await backend.store.file("default", "f1") == (file, content)
+
+
+async def test_files_with_the_same_content_are_files_of_their_own(store: Store) -> None:
+    files = [file_of(b"same", f"f{index}", tenant=tenant) for index, tenant in enumerate(("a", "b", "a"))]
+
+    await asyncio.gather(*(store.put_file(file, b"same") for file in files))
+
+    for file in files:
+        assert await store.file(file.tenant, file.file_id) == (file, b"same")
+
+
+async def test_a_content_that_is_not_the_one_named_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError):
+        await store.put_file(file_of(b"one"), b"two")
+
+    assert await store.file("default", "f1") is None
+
+
+# The outbox
+
+
+async def test_rows_wait_in_the_outbox_until_they_are_taken(store: Store) -> None:
+    hand = await held(store)
+    rows = [OutboxRow(endpoint, hand.number, sequence, 9) for sequence in (1, 2) for endpoint in ("b", "a")]
+    await hand.append(outbox=tuple(rows[:2]))
+    await hand.append(outbox=tuple(rows[2:]))
+
+    assert await store.outbox(limit=9) == rows
+    assert await store.outbox(limit=3) == rows[:3]
+    await store.outbox_done([rows[0], rows[3]])
+    assert await store.outbox(limit=9) == rows[1:3]
+    await store.outbox_done([])
+    await store.outbox_done(rows)
+    assert await store.outbox(limit=9) == []
