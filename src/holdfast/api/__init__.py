@@ -1,1 +1,1 @@
-"""The APIs: routes and a projection each, over the one service in `holdfast.runs`."""
+"""The APIs: each translates its wire format to and from `holdfast.runs`. What they share is in `http`."""

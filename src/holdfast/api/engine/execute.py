@@ -22,6 +22,7 @@ from holdfast.api.engine.media import BLOCKS_MAX, media_block
 from holdfast.api.engine.refusals import HitlRequired, MediaUnsupported, NoActiveTurn
 from holdfast.api.engine.superseding import Replaced, replaced_by_edit, replaced_by_retry
 from holdfast.api.engine.turns import stream, turn_frames
+from holdfast.api.http import asgi
 from holdfast.api.http.call import Call
 from holdfast.api.http.idempotency import REPLAYED, idempotency_row, once
 from holdfast.api.http.reply import Reply, json_reply
@@ -90,7 +91,7 @@ def read_wanted(body: Any) -> Wanted:
 
 
 @post("/execute", opt={"role": "executor"}, status_code=200)
-async def execute(request: Call) -> EventStream:
+async def execute(request: Call) -> asgi.Answer:
     query = request.query()
     body = await request.json_body()
     idempotency = idempotency_row(request, query, body)
@@ -178,7 +179,7 @@ _CANCEL_BODY: Final[Mapping[str, Check]] = {"task_id": fields.task_id, "turn_id"
 
 
 @post("/execute/cancel", opt={"role": "executor"})
-async def cancel(request: Call) -> Reply:
+async def cancel(request: Call) -> asgi.Answer:
     query, body = request.query(), await request.json_body()
     found = read_object(body, _CANCEL_BODY)
     require(found, "task_id")

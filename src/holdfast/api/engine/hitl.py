@@ -15,6 +15,7 @@ from holdfast.api.engine.media import BLOCKS_MAX, content_block
 from holdfast.api.engine.pages import page_cursor, page_limit, shown_cursor
 from holdfast.api.engine.projection import frame_data
 from holdfast.api.engine.refusals import HitlInputChanged
+from holdfast.api.http import asgi
 from holdfast.api.http.call import Call
 from holdfast.api.http.idempotency import once
 from holdfast.api.http.reply import Reply, json_reply
@@ -52,7 +53,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 @post("/hitl/respond", opt={"role": "executor"}, status_code=200)
-async def respond(request: Call) -> Reply:
+async def respond(request: Call) -> asgi.Answer:
     query, body = request.query(), await request.json_body()
     found = read_object(body, _BODY)
     require(found, "task_id", "answer")
@@ -173,7 +174,7 @@ def _chosen(interrupt: Interrupt, answer: Answer) -> str:
 
 
 @get("/hitl/pending", opt={"role": "reader"})
-async def pending(request: Call) -> Reply:
+async def pending(request: Call) -> asgi.Answer:
     query = request.query("task_id", "limit", "cursor")
     limit, cursor = page_limit(query), page_cursor(query, int, str)
     runs, caller = request.runs, request.caller

@@ -16,9 +16,9 @@ from holdfast.api.engine.finding import find_task, find_turn
 from holdfast.api.engine.streams import Place, TaskFrames, TenantFrames
 from holdfast.api.engine.timestamps import milliseconds, parse_after
 from holdfast.api.engine.turns import stream, turn_frames
+from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
 from holdfast.api.http.reply import Reply
-from holdfast.api.http.sse import EventStream
 from holdfast.errors import InvalidRequest
 from holdfast.model import Run
 from holdfast.model.lifecycle import ACTIVE
@@ -48,7 +48,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 @get("/execute/replay", opt={"role": "reader"})
-async def replay(request: Call) -> Reply | EventStream:
+async def replay(request: Call) -> Answer:
     wanted = _wanted(request)
     time = wanted.time
     runs, caller = request.runs, request.caller

@@ -13,6 +13,7 @@ from holdfast.api.engine.finding import active_turn, find_task
 from holdfast.api.engine.hitl import shown_request
 from holdfast.api.engine.pages import page_cursor, page_limit, shown_cursor
 from holdfast.api.engine.timestamps import milliseconds
+from holdfast.api.http import asgi
 from holdfast.api.http.call import Call
 from holdfast.api.http.idempotency import once
 from holdfast.api.http.query import Query
@@ -28,7 +29,7 @@ TURNS_MAX: Final = 50
 
 
 @get("/tasks", opt={"role": "reader"})
-async def tasks(request: Call) -> Reply:
+async def tasks(request: Call) -> asgi.Answer:
     query = request.query("status", "limit", "cursor")
     limit, cursor = page_limit(query), page_cursor(query, int, str)
     status = query.get("status")
@@ -52,7 +53,7 @@ async def tasks(request: Call) -> Reply:
 
 
 @get("/tasks/{task_id:str}", opt={"role": "reader"})
-async def task(request: Call) -> Reply:
+async def task(request: Call) -> asgi.Answer:
     request.query()
     runs, caller, task_id = request.runs, request.caller, _task_id(request)
     thread = await find_task(runs, caller, task_id)
@@ -70,7 +71,7 @@ async def task(request: Call) -> Reply:
 
 
 @get("/tasks/{task_id:str}/messages", opt={"role": "reader"})
-async def messages(request: Call) -> Reply:
+async def messages(request: Call) -> asgi.Answer:
     query = request.query("superseded", "limit", "cursor")
     limit, cursor = page_limit(query), page_cursor(query, int)
     runs, caller, task_id = request.runs, request.caller, _task_id(request)
@@ -90,7 +91,7 @@ async def messages(request: Call) -> Reply:
 
 
 @delete("/tasks/{task_id:str}", opt={"role": "operator"}, status_code=200)
-async def delete_task(request: Call) -> Reply:
+async def delete_task(request: Call) -> asgi.Answer:
     query, task_id = request.query(), _task_id(request)
 
     async def work() -> Reply:
