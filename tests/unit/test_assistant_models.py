@@ -10,12 +10,11 @@ import structlog
 
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.models import ModelNotConfigured, build_model, check_model, offline_notice
-from holdfast.agents.models.build import WORD_DELAY_SETTING
 
 
 @pytest.fixture(autouse=True)
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", WORD_DELAY_SETTING):
+    for name in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -25,13 +24,8 @@ def test_without_settings_it_is_the_offline_model() -> None:
     assert AssistantProgram().is_offline
 
 
-def test_the_delay_between_words_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(WORD_DELAY_SETTING, "0.25")
-    assert vars(build_model(None))["_word_delay_seconds"] == 0.25
-
-    monkeypatch.setenv(WORD_DELAY_SETTING, "quick")
-    with pytest.raises(ModelNotConfigured, match="'quick'; it must be a number of seconds"):
-        build_model(None)
+def test_the_delay_between_words_is_a_setting() -> None:
+    assert vars(build_model(None, word_delay_seconds=0.25))["_word_delay_seconds"] == 0.25
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from holdfast.agents.models import build_model, check_model, is_offline
+from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, is_offline
 from holdfast.agents.tools import Tools, builtin_tools
 from holdfast.execution.codec import encode_result
 from holdfast.execution.context import Context
@@ -58,6 +58,7 @@ class AssistantProgram:
         instructions: str = INSTRUCTIONS,
         max_tokens: int | None = MAX_TOKENS,
         iterations_max: int = ITERATIONS_MAX,
+        offline_word_delay_seconds: float = WORD_DELAY_SECONDS,
     ) -> None:
         """
         Raises:
@@ -71,6 +72,7 @@ class AssistantProgram:
         self._instructions = instructions
         self._max_tokens = max_tokens
         self._iterations_max = iterations_max
+        self._word_delay_seconds = offline_word_delay_seconds
         self._loop: Loop | None = None
         self._loading = threading.Lock()
 
@@ -98,8 +100,10 @@ class AssistantProgram:
         from holdfast.agents.assistant.loop import Loop
 
         model = self._model
+        if model is None or isinstance(model, str):
+            model = build_model(model, self._key, self._url, word_delay_seconds=self._word_delay_seconds)
         return Loop(
-            build_model(model, self._key, self._url) if model is None or isinstance(model, str) else model,
+            model,
             self.tools,
             instructions=self._instructions,
             max_tokens=self._max_tokens,

@@ -16,8 +16,10 @@ from holdfast.agents.models.failures import ModelNotConfigured
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
-WORD_DELAY_SETTING: Final = "HOLDFAST_OFFLINE_WORD_DELAY_SECONDS"
 OFFLINE_NAME: Final = "offline"
+
+# Slow enough that a stream is seen to be one, fast enough for nobody to wait.
+WORD_DELAY_SECONDS: Final = 0.015
 
 # The providers that an extra of ours brings, and the variable that may hold their key instead of our setting.
 _EXTRAS: Final = {"anthropic": "anthropic", "openai": "openai", "openai-chat": "openai", "openai-responses": "openai"}
@@ -72,7 +74,11 @@ def check_model(name: str | None, key: str | None = None, url: str | None = None
 
 
 def build_model(
-    name: str | None, key: str | None = None, url: str | None = None, *, word_delay_seconds: float | None = None
+    name: str | None,
+    key: str | None = None,
+    url: str | None = None,
+    *,
+    word_delay_seconds: float = WORD_DELAY_SECONDS,
 ) -> Model[Any]:
     """
     The model of these settings; without a name and URL the offline model. Loads the model library.
@@ -82,10 +88,9 @@ def build_model(
     """
     check_model(name, key, url)
     if name is None or is_offline(name, url):
-        from holdfast.agents.models.offline.model import WORD_DELAY_SECONDS, OfflineModel
+        from holdfast.agents.models.offline.model import OfflineModel
 
-        given = _word_delay() if word_delay_seconds is None else word_delay_seconds
-        return OfflineModel(word_delay_seconds=WORD_DELAY_SECONDS if given is None else given)
+        return OfflineModel(word_delay_seconds=word_delay_seconds)
     if url is not None:
         return _model_at(url, name, key)
     return _provider_model(name, key)
@@ -143,15 +148,3 @@ def _provider(name: str) -> str:
     """The part of a model's name before the colon; empty without one."""
     provider, colon, _ = name.partition(":")
     return provider if colon else ""
-
-
-def _word_delay() -> float | None:
-    text = os.environ.get(WORD_DELAY_SETTING)
-    if not text:
-        return None
-    try:
-        return max(float(text), 0.0)
-    except ValueError:
-        raise ModelNotConfigured(
-            f"{WORD_DELAY_SETTING} is {text!r}; it must be a number of seconds", setting=WORD_DELAY_SETTING
-        ) from None

@@ -32,9 +32,6 @@ from holdfast.agents.models.offline.replies import Answer, Conversation, Exchang
 
 NAME = "offline"
 
-# Slow enough that a stream is seen to be one, fast enough for nobody to wait.
-WORD_DELAY_SECONDS = 0.015
-
 
 class OfflineModel(Model[None]):
     """
@@ -45,7 +42,7 @@ class OfflineModel(Model[None]):
 
     _announces_lookalike_notes: ClassVar[bool] = False  # such notes are for models that read them
 
-    def __init__(self, *, word_delay_seconds: float = WORD_DELAY_SECONDS) -> None:
+    def __init__(self, *, word_delay_seconds: float) -> None:
         super().__init__()
         self._word_delay_seconds = word_delay_seconds
 
