@@ -68,7 +68,7 @@ def run() -> None:
     try:
         app()
     except HoldfastError as error:
-        fail(error.message)
+        fail(error)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -144,7 +144,8 @@ def refusal(reply: httpx2.Response) -> CliError:
     except ValueError:
         body = {}
     message = body.get("detail") or body.get("message") or f"the server answered {reply.status_code}"
-    return CliError(str(message), status=reply.status_code)
+    winner = {name: body[name] for name in ("answer", "by") if name in body}
+    return CliError(str(message), status=reply.status_code, **winner)
 
 
 def _path(run_id: str, *rest: str) -> str:

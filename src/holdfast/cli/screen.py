@@ -45,9 +45,16 @@ def note(text: str, style: str = "dim") -> None:
     notes().print(text, style=style, markup=False)
 
 
-def fail(message: str) -> None:
+def fail(error: HoldfastError) -> None:
     """Say why nothing came of it."""
-    notes().print(f"[red]holdfast:[/red] {_escaped(message)}")
+    notes().print(f"[red]holdfast:[/red] {_escaped(error.message)}{_escaped(_winner(error))}")
+
+
+def _winner(error: HoldfastError) -> str:
+    """Of an answer that came too late: which one counts."""
+    if not {"answer", "by"} <= error.details.keys():
+        return ""
+    return f"; the answer is {error.details['answer']!r}, by {error.details['by']}"
 
 
 def write(text: str) -> None:

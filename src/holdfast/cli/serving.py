@@ -25,7 +25,7 @@ DEV_EXAMPLES = "Example:  holdfast dev agent.py"
 TargetArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[TARGET]", help="file.py, module or module:agent; without it, the assistant.", show_default=False
+        metavar="TARGET", help="file.py, module or module:agent; without it, the assistant.", show_default=False
     ),
 ]
 AgentOption = Annotated[
