@@ -82,7 +82,6 @@ class SQLiteStore:
         self._readers: Readers | None = None
         self._writes: Writes | None = None
         self._info: StoreInfo | None = None
-        self._last_timestamp = 0
 
     # Opening and closing
 
@@ -110,7 +109,6 @@ class SQLiteStore:
             span_max=opened.span_max,
             has_room=self._has_room,
         )
-        self._last_timestamp = opened.last_timestamp
         self._info = StoreInfo(
             kind="sqlite",
             location=str(self._place.directory),
@@ -120,7 +118,13 @@ class SQLiteStore:
             restored=opened.restored,
         )
         self._readers = Readers(self._place.database)
-        self._writer = Writer(self._connection, self._writes, self._place.database, self._note_newest)
+        self._writer = Writer(
+            self._connection,
+            self._writes,
+            self._place.database,
+            newest=opened.last_timestamp,
+            on_newest=partial(self._place.note_newest, opened.store_id),
+        )
         self._writer.start()
 
     async def close(self) -> None:
@@ -140,7 +144,7 @@ class SQLiteStore:
     async def info(self) -> StoreInfo:
         await self._read(lambda _: None)
         assert self._info is not None
-        return msgspec.structs.replace(self._info, last_timestamp=self._last_timestamp)
+        return msgspec.structs.replace(self._info, last_timestamp=self._the_writer.newest)
 
     # Writing
 
@@ -368,7 +372,8 @@ class SQLiteStore:
             if result:
                 assert self._writes is not None
                 schema.set_meta(connection, "last_number", self._writes.last_number)
-                schema.set_meta(connection, "last_timestamp", self._last_timestamp)
+                newest = max(self._the_writer.newest, self._writes.last_timestamp)
+                schema.set_meta(connection, "last_timestamp", newest)
             return result
 
         return remember
@@ -386,12 +391,6 @@ class SQLiteStore:
         if self._room is None or now - self._room[0] >= FREE_CHECKED_SECONDS:
             self._room = (now, self._free_bytes(self._place.directory) >= self._free_bytes_min)
         return self._room[1]
-
-    def _note_newest(self, timestamp: int) -> None:
-        if timestamp > self._last_timestamp:
-            self._last_timestamp = timestamp
-            assert self._info is not None
-            self._place.note_newest(self._info.store_id, timestamp)
 
 
 def mark_restored(directory: Path) -> None:

@@ -55,15 +55,18 @@ class Job:
 class Writer:
     """The thread and its queue."""
 
-    def __init__(self, connection: Connection, writes: Writes, path: Path, on_commit: Callable[[int], None]) -> None:
+    def __init__(
+        self, connection: Connection, writes: Writes, path: Path, *, newest: int, on_newest: Callable[[int], None]
+    ) -> None:
         self._connection = connection
         self._writes = writes
         self._path = path
-        self._on_commit = on_commit
+        self._on_newest = on_newest
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._is_closed = False
         self._checkpointed = driver.pages_written(connection)
         self._thread = threading.Thread(target=self._work, name="holdfast-writer", daemon=True)
+        self.newest = newest  # the newest timestamp that is committed
         self.is_full = False  # the last commit found no space
 
     def start(self) -> None:
@@ -95,8 +98,12 @@ class Writer:
     def _work(self) -> None:
         while (jobs := self._take()) is not None:
             if jobs:
+                known = self.newest
                 self._carry_out(jobs)
                 _deliver(jobs)
+                # Only now: nobody should wait for what nothing depends on.
+                if self.newest > known:
+                    self._on_newest(self.newest)
             self._checkpoint()
 
     def _take(self) -> list[Job] | None:
@@ -130,8 +137,7 @@ class Writer:
                 log.error("write_failed", error=repr(error), writes=sum(len(job.writes) for job in jobs))
                 self._one_by_one(jobs)
             self.is_full = False
-            if self._writes.last_timestamp:
-                self._on_commit(self._writes.last_timestamp)
+            self.newest = max(self.newest, self._writes.last_timestamp)
         except Exception as error:  # noqa: BLE001  the thread lives as long as the store, and everybody is told
             self._undo()
             for job in jobs:
