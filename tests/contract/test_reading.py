@@ -182,6 +182,27 @@ async def test_pages_by_time_are_bounded_alike(store: Store) -> None:
     assert [item.first for item in page] == [0]
 
 
+async def test_pages_by_time_put_together_are_all_segments_in_order(store: Store) -> None:
+    """Segments overlap, so the next page goes on where segments begin and not where events end."""
+    hands = [await held(store, f"r{index}") for index in range(4)]
+    base = hands[-1].run.last_timestamp
+    for index in range(40):
+        hand = hands[index % 4]
+        start, end = base + 10 * index + 1, base + 10 * index + 95
+        made = segment(hand.number, first=hand.tail + 1, prior=hand.prior, first_timestamp=start, last_timestamp=end)
+        await store.commit([msgspec.structs.replace(hand.next(), segment=made)])
+    after = base + 105
+
+    found: list[Segment] = []
+    begun_after = None
+    while page := await store.segments_by_time("default", after=after, begun_after=begun_after, bytes_max=60):
+        found += page
+        begun_after = page[-1].first_timestamp
+
+    assert found == await by_time(store, after)
+    assert [item.first_timestamp for item in found] == [base + 10 * index + 1 for index in range(2, 40)]
+
+
 async def test_segments_of_one_thread_by_time(store: Store) -> None:
     first, other = await held(store, "r1", thread_id="t1"), await held(store, "r2", thread_id="t2")
     await first.append(2)

@@ -10,7 +10,7 @@ import pytest
 from holdfast.clock import HeldClock
 from holdfast.errors import RunExists, StoreUnavailable
 from holdfast.model import File, Status
-from holdfast.store.base import RunQuery, Started, Store
+from holdfast.store.base import Lost, RunQuery, Started, Store
 from tests.contract.backends import Backend
 from tests.contract.making import (
     held,
@@ -108,6 +108,27 @@ async def test_neither_numbers_nor_timestamps_go_back_with_what_was_pruned(backe
     assert info.last_timestamp == newest > hand.run.last_timestamp
     assert not info.restored
     assert (await started(backend.store, "next")).number == 2
+
+
+async def test_a_reader_by_time_is_told_what_retention_dropped(store: Store) -> None:
+    assert await store.lost("default") == Lost(0, ())
+    first = await held(store, "r1", thread_id="t1")
+    end = (await first.append(status=Status.COMPLETED, ended_at=50)).segment
+    second = await held(store, "r2", thread_id="t2")
+    await second.append(2)
+    await second.append(status=Status.COMPLETED, ended_at=60)
+    dropped = (await journal(store, second.number))[1]
+
+    await store.prune(ended_before=51, rows_before=NEVER, now=0)
+    assert (await store.lost("default")).pruned_until == first.run.last_timestamp
+    assert (await store.lost("default", thread_id="t2")).pruned_until == 0
+    await store.prune(ended_before=61, rows_before=51, now=0)
+
+    assert end is not None
+    assert (await store.lost("default", thread_id="t1")).pruned_until == end.last_timestamp
+    assert (await store.lost("default", thread_id="t2")).pruned_until == dropped.last_timestamp
+    assert (await store.lost("default")).pruned_until == dropped.last_timestamp
+    assert (await store.lost("other")).pruned_until == 0
 
 
 async def test_expired_keys_are_pruned(store: Store, clock: HeldClock) -> None:

@@ -70,6 +70,19 @@ async def test_a_database_that_is_older_than_it_was_is_a_restored_one(directory:
     assert (new.run.epoch, new.run.epochs) == (0, ())
 
 
+async def test_readers_by_time_are_told_what_was_rolled_back(directory: Path) -> None:
+    copy, later = await grown(directory)
+    (directory / "holdfast.db").write_bytes(copy)
+
+    store = await reopened(directory)
+    ((newest, moment),) = (await store.lost("default")).rolled_back
+    ended = max([run.last_timestamp for run in await store.runs(RunQuery(tenant=None))])
+    await store.close()
+
+    assert newest == ended
+    assert moment >= later.run.last_timestamp
+
+
 async def test_a_restored_store_is_restored_once(directory: Path) -> None:
     copy, _ = await grown(directory)
     (directory / "holdfast.db").write_bytes(copy)
