@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Engine:
                     return str(frame.data["turn_id"])
         raise AssertionError("the turn ended before anything came")
 
-    def replay(self, *, headers: dict[str, str] | None = None, **query: Any) -> list[Frame]:
+    def replay(self, *, headers: Mapping[str, str] | None = None, **query: Any) -> list[Frame]:
         """A whole replay, to the end of its body."""
         with self.client.stream("GET", "/execute/replay", params=query, headers=headers) as response:
             assert response.status_code == 200, response.read()
