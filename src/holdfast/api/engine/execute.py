@@ -17,9 +17,9 @@ from litestar import post
 from holdfast.api.engine import fields
 from holdfast.api.engine.cursors import parse_event_id
 from holdfast.api.engine.fields import Check, read_object, refuse, require
-from holdfast.api.engine.finding import active_turn, find_task, find_turn, request_ids
+from holdfast.api.engine.finding import active_turn, find_task, find_turn, why_busy
 from holdfast.api.engine.media import BLOCKS_MAX, media_block
-from holdfast.api.engine.refusals import HitlRequired, MediaUnsupported, NoActiveTurn
+from holdfast.api.engine.refusals import MediaUnsupported, NoActiveTurn
 from holdfast.api.engine.superseding import Replaced, replaced_by_edit, replaced_by_retry
 from holdfast.api.engine.turns import stream, turn_frames
 from holdfast.api.http import asgi
@@ -149,15 +149,7 @@ async def _start(runs: Runs, caller: Caller, wanted: Wanted, idempotency: Idempo
     try:
         return await runs.start(caller, start)
     except ThreadBusy as busy:
-        turn_id = busy.details["active_run_id"]
-        pending = await runs.pending(caller, thread_id=wanted.task_id)
-        if pending:
-            raise HitlRequired(
-                f"Task {wanted.task_id} waits for an answer in turn {turn_id}.",
-                turn_id=turn_id,
-                request_ids=request_ids(pending),
-            ) from None
-        raise ThreadBusy(f"Task {wanted.task_id} is running turn {turn_id}.", active_run_id=turn_id) from None
+        raise await why_busy(runs, caller, wanted.task_id, busy) from None
 
 
 async def _agent_of(runs: Runs, caller: Caller, task_id: str) -> str | None:

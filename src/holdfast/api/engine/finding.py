@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from holdfast.errors import RunNotFound, ThreadNotFound
+from holdfast.api.engine.refusals import HitlRequired
+from holdfast.errors import ConflictError, RunNotFound, ThreadBusy, ThreadNotFound
 from holdfast.model import Interrupt, Run, Thread
 from holdfast.runs import Caller, Runs
 
@@ -47,6 +48,16 @@ async def active_turn(runs: Runs, task: Thread) -> Run | None:
     """The turn of a task that is not over."""
     run = None if task.active is None else await runs.store.run_by_number(task.active)
     return None if run is None or run.status.is_final else run
+
+
+async def why_busy(runs: Runs, caller: Caller, task_id: str, busy: ThreadBusy) -> ConflictError:
+    """What to raise for a task that has an active turn: whether a person has to answer first, or time to pass."""
+    turn_id = busy.details["active_run_id"]
+    pending = await runs.pending(caller, thread_id=task_id)
+    if not pending:
+        return ThreadBusy(f"Task {task_id} is running turn {turn_id}.", active_run_id=turn_id)
+    message = f"Task {task_id} waits for an answer in turn {turn_id}."
+    return HitlRequired(message, turn_id=turn_id, request_ids=request_ids(pending))
 
 
 def request_ids(pending: Sequence[Interrupt]) -> list[str]:

@@ -9,7 +9,7 @@ from litestar import delete, get
 
 from holdfast.api.engine import fields
 from holdfast.api.engine.codes import engine_code
-from holdfast.api.engine.finding import active_turn, find_task
+from holdfast.api.engine.finding import active_turn, find_task, why_busy
 from holdfast.api.engine.hitl import shown_request
 from holdfast.api.engine.pages import page_cursor, page_limit, shown_cursor
 from holdfast.api.engine.timestamps import milliseconds
@@ -18,7 +18,7 @@ from holdfast.api.http.call import Call
 from holdfast.api.http.idempotency import once
 from holdfast.api.http.query import Query
 from holdfast.api.http.reply import Reply, json_reply
-from holdfast.errors import InvalidRequest
+from holdfast.errors import InvalidRequest, ThreadBusy
 from holdfast.model import Message, Run, Thread
 from holdfast.model.encoding import format_time
 from holdfast.runs import Runs
@@ -95,7 +95,10 @@ async def delete_task(request: Call) -> asgi.Answer:
     query, task_id = request.query(), _task_id(request)
 
     async def work() -> Reply:
-        await request.runs.delete_thread(request.caller, task_id)
+        try:
+            await request.runs.delete_thread(request.caller, task_id)
+        except ThreadBusy as busy:
+            raise await why_busy(request.runs, request.caller, task_id, busy) from None
         return json_reply({"status": "deleted", "task_id": task_id})
 
     return await once(request, query, None, work)
