@@ -166,6 +166,7 @@ class Server:
         for notice in info.notices:
             log.warning("store_notice", message=notice)
         journal = Journal(self._store, self._clock, last_timestamp=info.last_timestamp)
+        journal.on_failure = self._on_failure
         worker = Worker(
             journal,
             self._programs,
@@ -241,6 +242,11 @@ class Server:
             os._exit(130)
         self._shutdown.set()
         self._stop.set()
+
+    def _on_failure(self) -> None:
+        """Nothing can be made durable any more. Dying is safe and waiting is not: the next process goes on."""
+        self._remove_server_file()
+        os._exit(70)
 
     # Beside the requests
 

@@ -25,11 +25,18 @@ async def count(context: Context, input: dict[str, Any]) -> dict[str, Any]:
     return {"n": input["n"]}
 
 
+@agent("flood", restart="always")
+async def flood(context: Context, input: dict[str, Any]) -> None:
+    """`n` tokens of `size` characters."""
+    for _ in range(input["n"]):
+        await context.token("x" * input["size"])
+
+
 @agent("gated", restart="always")
 async def gated(context: Context, input: dict[str, Any]) -> dict[str, Any]:
     """A token, then nothing until the file `gate` exists, then another token."""
     await context.token("before")
-    while not Path(input["gate"]).exists():
+    while not Path(input["gate"]).exists():  # noqa: ASYNC110, ASYNC240  # another process opens it
         await asyncio.sleep(0.01)
     await context.token("after")
     return {}

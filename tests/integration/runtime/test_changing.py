@@ -59,9 +59,7 @@ def test_an_invoke_of_a_run_that_is_cancelled_answers_409(server: ServerProcess,
     assert (reply.status_code, reply.json()["code"]) == (409, "CANCELLED")
 
 
-@pytest.mark.parametrize(
-    "body", [b"[]", b'{"reason":5}', b'{"other":1}', b"{", b'{"reason":"' + b"x" * 1001 + b'"}']
-)
+@pytest.mark.parametrize("body", [b"[]", b'{"reason":5}', b'{"other":1}', b"{", b'{"reason":"' + b"x" * 1001 + b'"}'])
 def test_a_wrong_cancel_is_refused_and_changes_nothing(client: httpx.Client, body: bytes) -> None:
     run_id = start(client, "stuck")
 

@@ -189,7 +189,9 @@ def test_a_cursor_of_a_later_epoch_gets_everything_behind_a_gap(client: httpx.Cl
     assert [frame.id for frame in found[1:]] == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize("cursor", ["-1", "9007199254740992", "٣", "5@", "@1", "1e3", "0x1", " 5", "5@1@2", "99999999999999999999"])
+@pytest.mark.parametrize(
+    "cursor", ["-1", "9007199254740992", "٣", "5@", "@1", "1e3", "0x1", " 5", "5@1@2", "99999999999999999999"]
+)
 def test_a_wrong_cursor_is_refused(client: httpx.Client, cursor: str) -> None:
     run_id = finished(client)
 
@@ -224,9 +226,10 @@ def test_head_has_the_headers_and_no_body(client: httpx.Client, running: str) ->
 
 def test_leaving_a_stream_does_not_cancel_the_run(server: ServerProcess, client: httpx.Client, gate: Path) -> None:
     run_id = f"t-{uuid.uuid4().hex}"
-    with server.client() as other, other.stream(
-        "POST", f"/agents/gated/invoke/stream?run_id={run_id}", json={"gate": str(gate)}
-    ) as response:
+    with (
+        server.client() as other,
+        other.stream("POST", f"/agents/gated/invoke/stream?run_id={run_id}", json={"gate": str(gate)}) as response,
+    ):
         next(events(response))
     gate.touch()
 

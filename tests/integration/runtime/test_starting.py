@@ -93,7 +93,9 @@ def test_the_error_event_has_its_code_in_upper_case(client: httpx.Client) -> Non
 
 
 def test_a_completed_step_is_shown_as_step(client: httpx.Client) -> None:
-    found = [frame for frame in read_all(client, "POST", "/agents/step/invoke/stream", json={}) if frame.event == "step"]
+    found = [
+        frame for frame in read_all(client, "POST", "/agents/step/invoke/stream", json={}) if frame.event == "step"
+    ]
 
     assert len(found) == 1
     assert found[0].data["type"] == "step"

@@ -97,7 +97,7 @@ class Door:
             return Reply(204)
         if not is_public:
             self._check_key(exchange, headers)
-        if not path or "//" in path:
+        if not path:
             raise PathNotFound(f"there is nothing at {scope['path'][:200]!r}")
         scope["path"] = path
         return None

@@ -103,9 +103,11 @@ def normal_path(raw: bytes) -> str:
     an encoded slash stays one, and without a trailing slash.
 
     Raises:
-        ValueError: a segment is no UTF-8.
+        ValueError: a segment is empty or no UTF-8: no route has such a path.
     """
     text = raw.decode("ascii")
+    if "//" in text:
+        raise ValueError("a segment is empty")
     if len(text) > 1 and text.endswith("/"):
         text = text[:-1]
     if "%" not in text:
