@@ -51,6 +51,7 @@ class Journal:
         self._thread = 0
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self.on_failure: Callable[[], None] | None = None
         self.is_full = False  # the disk is full: running runs wait, and no new ones are taken
 
     async def start(self) -> None:
@@ -58,6 +59,7 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._task = asyncio.create_task(self._commit_forever(), name="committer")
+        self._task.add_done_callback(self._on_done)
 
     async def stop(self) -> None:
         """Commit what is pending, then end. Nothing may be written any more."""
@@ -65,6 +67,14 @@ class Journal:
         self._wake.set()
         if self._task is not None:
             await self._task
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        """A committer that broke can never commit again: whoever runs this process must end it."""
+        if task.cancelled() or task.exception() is None:
+            return
+        log.critical("committer_broke", exc_info=task.exception())
+        if self.on_failure is not None:
+            self.on_failure()
 
     # Writing
 
@@ -153,7 +163,7 @@ class Journal:
             raise
         self._publish(writers, taken, submitted, outcomes)
 
-    async def _commit_until_done(self, writes: Sequence[Write], error: StoreError) -> Sequence[Outcome]:
+    async def _commit_until_done(self, writes: Sequence[Write], error: StoreError) -> list[Outcome]:
         """Keep trying: nothing of running runs may be lost, and meanwhile they wait in `append`."""
         while True:
             self.is_full = isinstance(error, StorageFull)
