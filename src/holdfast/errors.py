@@ -16,8 +16,10 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
   + ExecutionError          the code of an agent, or what happened to it; becomes the run's `error` event
     - AgentFailed, InvalidOutput, Interrupted, InterruptExpired, RunTimeout, AgentMissing, ReplayDiverged
     - StepFailed, OutcomeUnknown, PermissionDenied, ToolCallFailed
+    - ModelFailed           the model's provider refused or failed; ModelRateLimited, ModelTimedOut, ContextOverflow
     - Cancelled             raised inside sync agent code when its run is cancelled
     - LeaseLost             this process may not write to the run any more
+  + ModelNotConfigured      the settings name no usable model: nothing starts
   + StoreError              the storage is wrong
     - StoreUnavailable      may pass: retry with backoff
     - StorageFull           passes when there is space again; nothing was written
@@ -270,10 +272,40 @@ class Cancelled(ExecutionError):
     code = "cancelled"
 
 
+class ModelFailed(ExecutionError):
+    """The provider refused the request or failed to answer it, after all attempts that made sense."""
+
+    code = "llm_provider_error"
+
+
+class ModelRateLimited(ModelFailed):
+    """The provider asks for fewer requests; `retry_after` is how long it wants us to wait, if it said."""
+
+    code = "llm_rate_limited"
+
+
+class ModelTimedOut(ModelFailed):
+    """The provider sent nothing for too long."""
+
+    code = "llm_timeout"
+
+
+class ContextOverflow(ModelFailed):
+    """The conversation does not fit into the model's context window."""
+
+    code = "context_overflow"
+
+
 class LeaseLost(ExecutionError):
     """Another process took the run over, or it is over. Nothing was written and nothing can be."""
 
     code = "lease_lost"
+
+
+class ModelNotConfigured(HoldfastError):
+    """The settings name a model that cannot be used here; `setting` names the one to change."""
+
+    code = "not_configured"
 
 
 class StoreError(HoldfastError):

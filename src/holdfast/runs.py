@@ -177,9 +177,18 @@ class Runs:
         facts = dict(request.facts)
         if message is not None:
             facts["user_message_id"] = message.message_id
-        leased = self.worker.has_room
         event = started_event(run, program.framework, facts)
+        with self.worker.place() as leased:
+            started = await self._insert(run, event, message, request, leased=leased)
+            if leased and not started.replayed:
+                self.worker.begin(started.run)
+        if not leased and not started.replayed:
+            self.worker.wake()
+        return started
 
+    async def _insert(
+        self, run: Run, event: tuple[str, str], message: Message | None, request: StartRequest, *, leased: bool
+    ) -> Started:
         def build(stamp: Any) -> StartRun:
             segment = segment_of(run, [event], stamp)
             lease = {"lease_owner": self.worker.owner, "lease_epoch": 1, "status": Status.RUNNING} if leased else {}
@@ -201,11 +210,6 @@ class Runs:
 
         started = await self.journal.submit(build)
         assert isinstance(started, Started)
-        if not started.replayed:
-            if leased:
-                self.worker.begin(started.run)
-            else:
-                self.worker.wake()
         return started
 
     def _new_run(self, caller: Caller, program: Program, request: StartRequest) -> tuple[Run, Message | None]:

@@ -51,7 +51,7 @@ CLOSE_SECONDS = 1
 KEEP_ALIVE_SECONDS = 30
 BACKLOG = 2048
 # The committing thread needs the interpreter lock after each fsync; Python's 5 ms would be its share of the latency.
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.005
 
 
 class CannotListen(HoldfastError):

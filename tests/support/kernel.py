@@ -85,6 +85,15 @@ class Kernel:
         await asyncio.sleep(0)
 
 
+def _damage(directory: Path, number: int) -> None:
+    """Take a line out of a journal, behind the store's back."""
+    import apsw
+
+    connection = apsw.Connection(str(directory / "holdfast.db"))
+    connection.execute("UPDATE segments SET body = x'' WHERE number = ?", (number,))
+    connection.close()
+
+
 async def read_all(reader: Reader) -> list[dict[str, Any]]:
     """Read to the end of a journal and close the reader."""
     events: list[dict[str, Any]] = []
@@ -103,9 +112,12 @@ async def kernel(
 ) -> AsyncIterator[Kernel]:
     """A running kernel on an embedded store; with `crash` its end is a death."""
     clock = options.pop("clock", None) or SystemClock()
+    damage = options.pop("damage", None)
     ids = RandomIds(clock)
-    store = SQLiteStore(directory)
+    store = SQLiteStore(directory, clock=clock)
     info = await store.open()
+    if damage is not None:
+        _damage(directory, damage)
     journal = Journal(store, clock, last_timestamp=info.last_timestamp, retry_seconds=0.02)
     await journal.start()
     worker = Worker(journal, Agents(agents), clock, ids, settings)

@@ -254,10 +254,10 @@ class _Execution:
     async def shown(self, data: bytes) -> Any:
         return msgspec.Raw(data)
 
-    def step_began(self) -> None:
+    def step_began(self, step: object) -> None:
         self.executing += 1
 
-    def step_ended(self) -> None:
+    def step_ended(self, step: object) -> None:
         self.executing -= 1
 
     def write_interrupt(self, interrupt: Interrupt, **_: Any) -> None:

@@ -226,15 +226,18 @@ class Context:
         opened = await self.open_step(step_key, name, at_most_once, side_effects, visible)
         if opened.is_settled:
             return opened.result
-        while True:
-            try:
-                async with asyncio.timeout(timeout_seconds):
-                    result = await self._call_in_step(step_key, function, args, kwargs)
-                return await self.complete_step(opened, result, side_effects)
-            except InvalidOutput as exc:
-                await self.fail_step(opened, exc, Retry(1, 0, 1))
-            except Exception as exc:  # noqa: BLE001  whatever the function raised is the step's failure
-                await self._retry_step(opened, exc, retry, timeout_seconds)
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(timeout_seconds):
+                        result = await self._call_in_step(step_key, function, args, kwargs)
+                    return await self.complete_step(opened, result, side_effects)
+                except InvalidOutput as exc:
+                    await self.fail_step(opened, exc, Retry(1, 0, 1))
+                except Exception as exc:  # noqa: BLE001  whatever the function raised is the step's failure
+                    await self._retry_step(opened, exc, retry, timeout_seconds)
+        finally:
+            self._execution.step_ended(opened)
 
     def step_key(self, name: str, key: str | None = None) -> str:
         """The key of the next step of this name, here; for adapters that keep steps by themselves."""
@@ -260,19 +263,17 @@ class Context:
         if known is not None and known.at_most_once:
             decision = await self._ask_outcome_unknown(opened)
             if decision.has_output:
-                self._execution.step_began()
                 await self.complete_step(opened, decision.output, side_effects=True)
                 opened.settle(decision.output)
                 return opened
             if not decision.approved:
-                self._execution.step_began()
                 await self.fail_step(
                     opened, OutcomeUnknown(f"step {key}: it is not known whether it was done"), Retry(1, 0, 1)
                 )
             opened.attempt += 1  # the next crash is another one, and is asked about anew
         if side_effects and not self._is_settled:
             await self._settle()
-        self._execution.step_began()
+        self._execution.step_began(opened)
         self._writer.write(*opened.started_events(), mark=key, steps=[opened.row(self._execution.run.number)])
         if at_most_once:
             await self._writer.durable()
@@ -296,7 +297,7 @@ class Context:
             mark=opened.key,
             steps=[opened.row(self._execution.run.number, status="completed", now=now, output=data)],
         )
-        self._execution.step_ended()
+        self._execution.step_ended(opened)
         if side_effects:
             await self._writer.durable()
             self._is_settled = True
@@ -314,7 +315,7 @@ class Context:
     async def try_again(self, opened: OpenStep) -> None:
         """For the kernel: begin the next attempt of a step."""
         opened.attempt += 1
-        self._execution.step_began()
+        self._execution.step_began(opened)
         self._writer.write(*opened.started_events(), mark=opened.key, steps=[opened.row(self._execution.run.number)])
 
     async def fail_step(self, opened: OpenStep, exc: Exception, retry: Retry) -> None:
@@ -324,7 +325,7 @@ class Context:
         will_retry = retry.allows(opened.attempt, exc)
         retry_at = now + int(retry.delay(opened.attempt) * 1_000_000) if will_retry else None
         events = opened.failed_events(failure, retry_at)
-        self._execution.step_ended()
+        self._execution.step_ended(opened)
         if will_retry:
             self._writer.write(*events, mark=opened.key)
             return

@@ -44,7 +44,7 @@ from holdfast.execution.program import Program, Result
 from holdfast.execution.record import Record
 from holdfast.execution.released import Released
 from holdfast.execution.rounds import Rounds
-from holdfast.execution.steps import failure_of
+from holdfast.execution.steps import OpenStep, failure_of
 from holdfast.execution.threads import run_in_thread
 from holdfast.model import Cancel, Failure, Interrupt, Message, Part, Restart, Run, Status, Step
 from holdfast.model.encoding import encode_fields
@@ -94,7 +94,9 @@ class Execution:
             item.interrupt_id: item for item in record.interrupts.values() if item.is_pending
         }
         self._answers: dict[tuple[str, str], asyncio.Future[Part]] = {}
-        self._steps = 0
+        self._steps: set[OpenStep] = set()  # under way
+        self._asking_steps = 0  # of these, such that wait for an answer themselves
+        self._is_shown_waiting = False
         self._started = worker.clock.monotonic()
         self._idle_since: float | None = None
         self._idle_seconds = 0.0
@@ -140,20 +142,34 @@ class Execution:
         file = await self._worker.keep(self.run, data)
         return {"file": file.file_id, "bytes": file.size, "sha256": file.sha256}
 
-    def step_began(self) -> None:
+    def step_began(self, step: OpenStep) -> None:
+        """A step is under way: the run executes, whatever else it waits for."""
         if self._worker.is_stopping and self.program.restart is Restart.ALWAYS:
             self.end(Ending.STOP)
-        self._steps += 1
+        self._steps.add(step)
+        self._show_running()
 
-    def step_ended(self) -> None:
-        self._steps -= 1
-        self._arm_parking()
+    def step_ended(self, step: OpenStep) -> None:
+        """A step is over, or was given up; a second call changes nothing."""
+        if step in self._steps:
+            self._steps.discard(step)
+            self._arm_parking()
+
+    @property
+    def _is_in_steps(self) -> bool:
+        return len(self._steps) > self._asking_steps
+
+    def _show_running(self) -> None:
+        if self._is_shown_waiting:
+            self._is_shown_waiting = False
+            self.writer.write(status=Status.RUNNING)
 
     def write_interrupt(
         self, interrupt: Interrupt, *, before: Sequence[tuple[str, str]] = (), steps: Sequence[Step] = ()
     ) -> None:
         """Write an interrupt with its event and, when nothing else executes, the status `waiting`."""
-        changes = {"status": Status.WAITING} if self._steps <= 0 else {}
+        changes: dict[str, Any] = {} if self._is_in_steps else {"status": Status.WAITING}
+        self._is_shown_waiting = self._is_shown_waiting or bool(changes)
         events = [*before, interrupt_event(interrupt)]
         sequence = self.writer.write(*events, interrupts=[interrupt], steps=steps, **changes)
         self._pending[interrupt.interrupt_id] = msgspec.structs.replace(interrupt, sequence=sequence)
@@ -172,14 +188,12 @@ class Execution:
             return part
         future: asyncio.Future[Part] = asyncio.get_running_loop().create_future()
         self._answers[interrupt.interrupt_id, part_id] = future
-        if in_step:
-            self._steps -= 1
+        self._asking_steps += in_step
         self._arm_parking()
         try:
             part = await future
         finally:
-            if in_step:
-                self._steps += 1
+            self._asking_steps -= in_step
             self._answers.pop((interrupt.interrupt_id, part_id), None)
             self._end_idle()
         self._fail_if_declared(part)
@@ -206,10 +220,10 @@ class Execution:
             self.writer.write(inbox_done=[row.inbox_id])
             return
         after = answered(interrupt, row.tool_call_id, row.answer, by=row.by, caller=row.caller, at=row.created_at)
-        changes = {} if after.is_pending else {"status": Status.RUNNING}
-        self.writer.write(
-            *answer_events(after, row.tool_call_id), interrupts=[after], inbox_done=[row.inbox_id], **changes
-        )
+        events = answer_events(after, row.tool_call_id)
+        self.writer.write(*events, interrupts=[after], inbox_done=[row.inbox_id])
+        if not after.is_pending:
+            self._show_running()
         if after.is_pending:
             self._pending[row.interrupt_id] = after
         else:
@@ -241,7 +255,12 @@ class Execution:
     @property
     def is_idle(self) -> bool:
         """The code does nothing but wait for the outside."""
-        return bool(self._answers) and self._steps <= 0
+        return bool(self._answers) and not self._is_in_steps
+
+    @property
+    def may_park(self) -> bool:
+        """It can be let go now, and continued by its answer."""
+        return self.is_idle and self.program.restart is not Restart.NEVER
 
     async def give_back(self) -> None:
         """Give the lease of a waiting run back, whose holder died; its answer will have it executed."""
@@ -433,7 +452,7 @@ class Execution:
     # Waiting without cost
 
     def _arm_parking(self) -> None:
-        if not self._answers or self.is_over or self._steps > 0:
+        if not self._answers or self.is_over or self._is_in_steps:
             return
         if self._idle_since is None:
             self._idle_since = self._worker.clock.monotonic()
@@ -444,12 +463,14 @@ class Execution:
 
     def _park(self) -> None:
         self._park_timer = None
-        if not any(not future.done() for future in self._answers.values()) or self._steps > 0 or self.is_ending:
+        if all(future.done() for future in self._answers.values()) or self._is_in_steps or self.is_ending:
             return
         if self.writer.activity != self._park_activity:
             self._arm_parking()  # something besides the question is going on
         elif self.program.restart is Restart.NEVER:
-            self.writer.write(status=Status.WAITING)
+            if not self._is_shown_waiting:
+                self._is_shown_waiting = True
+                self.writer.write(status=Status.WAITING)
         else:
             self.end(Ending.PARK)
 

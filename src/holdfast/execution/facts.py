@@ -62,6 +62,7 @@ class Facts:
             InterruptResolved: it has another answer (`answer`, `by`).
             RunFinished, InterruptNotFound
         """
+        is_held = True  # by a lease that still runs, as far as we know
         for _ in range(TRIES_MAX):
             run, interrupt = await self._find(run_number, interrupt_id)
             part = next((part for part in interrupt.parts if part.tool_call_id == part_id), None)
@@ -74,9 +75,11 @@ class Facts:
             if run.status.is_final:
                 raise RunFinished(f"run {run.run_id} is {run.status}", status=run.status.value)
             try:
-                return await self._answer_once(run, interrupt, part_id, given)
+                if run.is_leased and is_held:
+                    return await self._answer_held(run, interrupt, part_id, given)
+                return await self._answer_unheld(run, interrupt, part_id, given)
             except (LeaseLost, InterruptResolved):
-                continue
+                is_held = not is_held  # the row cannot tell whether a lease has run out: the other way is next
         raise StoreUnavailable(f"run {run_number} changed {TRIES_MAX} times while it was answered; try again")
 
     async def cancel(self, run_number: int, reason: str) -> None:
@@ -87,6 +90,7 @@ class Facts:
         Raises:
             RunFinished: it is completed or failed.
         """
+        is_held = True
         for _ in range(TRIES_MAX):
             run = await self._store.run_by_number(run_number)
             if run is None:
@@ -97,7 +101,7 @@ class Facts:
                 raise RunFinished(f"run {run.run_id} is {run.status}", status=run.status.value)
             now = self._worker.clock.now()
             try:
-                if run.is_leased:
+                if run.is_leased and is_held:
                     row = InboxRow(number=run.number, kind="cancel", reason=reason, created_at=now)
                     await self._journal.submit(lambda _: PutInbox(row=row))  # noqa: B023  submit builds at once
                     await self._worker.look_at_inbox([run.number])
@@ -105,7 +109,7 @@ class Facts:
                 await self._end_unleased(run, Cancel(reason, now, now))
                 return
             except (LeaseLost, RunFinished):
-                continue
+                is_held = not is_held
         raise StoreUnavailable(f"run {run_number} changed {TRIES_MAX} times while it was cancelled; try again")
 
     async def fail(self, run: Run, failure: Failure) -> None:
@@ -153,21 +157,23 @@ class Facts:
                 return run, interrupt
         raise InterruptNotFound(f"run {run.run_id} has no interrupt {interrupt_id!r}")
 
-    async def _answer_once(self, run: Run, interrupt: Interrupt, part_id: str, given: Given) -> Interrupt:
+    async def _answer_held(self, run: Run, interrupt: Interrupt, part_id: str, given: Given) -> Interrupt:
         after = answered(interrupt, part_id, given.answer, by=given.by, caller=given.caller, at=given.at)
-        if run.is_leased:
-            row = InboxRow(
-                number=run.number,
-                kind="answer",
-                interrupt_id=interrupt.interrupt_id,
-                tool_call_id=part_id,
-                answer=given.answer,
-                by=given.by,
-                caller=given.caller,
-                created_at=given.at,
-            )
-            await self._journal.submit(lambda _: PutInbox(row=row))
-            return await self._await_holder(run, after)
+        row = InboxRow(
+            number=run.number,
+            kind="answer",
+            interrupt_id=interrupt.interrupt_id,
+            tool_call_id=part_id,
+            answer=given.answer,
+            by=given.by,
+            caller=given.caller,
+            created_at=given.at,
+        )
+        await self._journal.submit(lambda _: PutInbox(row=row))
+        return await self._await_holder(run, after)
+
+    async def _answer_unheld(self, run: Run, interrupt: Interrupt, part_id: str, given: Given) -> Interrupt:
+        after = answered(interrupt, part_id, given.answer, by=given.by, caller=given.caller, at=given.at)
         answer = Answered(
             interrupt_id=interrupt.interrupt_id,
             tool_call_id=part_id,

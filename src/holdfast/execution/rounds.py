@@ -109,7 +109,8 @@ class Rounds:
     def _open(self) -> None:
         self._is_scheduled = False
         execution = self._execution
-        calls, size = [], 0
+        calls: list[_Call] = []
+        size = 0
         while self._next and len(calls) < CALLS_MAX and size + len(self._next[0].part.input) <= ROUND_BYTES_MAX:
             size += len(self._next[0].part.input)
             calls.append(self._next.pop(0))

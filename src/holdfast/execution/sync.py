@@ -12,12 +12,14 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from holdfast.errors import Cancelled, InvalidOutput
 from holdfast.execution.context import Approval, Context, canonical_fields, custom_fields, in_step, scope, text_of
 from holdfast.execution.released import Released
 from holdfast.execution.steps import Retry, raise_recorded
+
+T = TypeVar("T")
 
 _MISSING: Any = object()
 
@@ -119,7 +121,7 @@ class SyncContext:
                 with in_step(step_key):
                     result = function(*args, **kwargs)
             except (Cancelled, Released):
-                raise
+                raise  # the run ends, or is let go: the step is not over
             except Exception as exc:  # noqa: BLE001  whatever the function raised is the step's failure
                 self._wait(context.fail_step(opened, exc, retry))
                 self._pause(retry.delay(opened.attempt))
@@ -175,12 +177,12 @@ class SyncContext:
         if self._execution.is_ending:
             self._raise_ended()
 
-    def _raise_ended(self) -> None:
+    def _raise_ended(self) -> NoReturn:
         if self._execution.is_cancelled:
             raise Cancelled(f"run {self.run_id} was cancelled")
         raise Released(f"run {self.run_id} is not executed here any more")
 
-    def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Carry something out on the event loop while this thread waits."""
         try:
             self._check()

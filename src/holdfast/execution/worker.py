@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ from holdfast.execution.steps import failure_of
 from holdfast.ids import Ids
 from holdfast.journal import Journal
 from holdfast.journal.writer import PENDING_BYTES_MAX
-from holdfast.model import File, Restart, Run
+from holdfast.model import File, Run
 from holdfast.store.base import Lease
 
 log = structlog.get_logger(__name__)
@@ -73,6 +73,7 @@ class Worker:
         self._store = journal.store
         self._recovery = Recovery(self._store)
         self._executions: dict[int, Execution] = {}
+        self._starting = 0  # runs that are being inserted under our lease
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._scan_at: asyncio.TimerHandle | None = None
@@ -94,14 +95,14 @@ class Worker:
         """
         self.is_stopping = True
         self._wake.set()
-        running = [execution for execution in self._executions.values() if execution.task is not None]
+        running = list(self._executions.values())
         for execution in running:
-            if execution.program.restart is Restart.ALWAYS and execution.is_idle:
-                execution.end(Ending.STOP)
+            if execution.may_park:
+                execution.end(Ending.PARK)
         await _settled(running, self.settings.drain_seconds)
         left = list(self._executions.values())
         for execution in left:
-            execution.end(Ending.STOP)
+            execution.end(Ending.PARK if execution.may_park else Ending.STOP)
         await _settled(left, 1.0)
         for execution in list(self._executions.values()):
             execution.abandon()
@@ -114,7 +115,19 @@ class Worker:
     @property
     def has_room(self) -> bool:
         """Whether this process may execute one more run."""
-        return not self.is_stopping and len(self._executions) < self.settings.runs_max
+        return not self.is_stopping and len(self._executions) + self._starting < self.settings.runs_max
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[bool]:
+        """Hold a place for a run that is about to be started, if there is one: whether it may begin at once."""
+        if not self.has_room:
+            yield False
+            return
+        self._starting += 1
+        try:
+            yield True
+        finally:
+            self._starting -= 1
 
     @property
     def executing(self) -> int:
@@ -234,6 +247,8 @@ class Worker:
                 await self._scan()
             except StoreError as error:
                 log.warning("scan_failed", reason=error.code, message=str(error))
+            except Exception:  # a defect met in one look must not end all later ones
+                log.exception("scan_failed")
             with contextlib.suppress(TimeoutError):
                 # Not wait_for: when woken and cancelled at once, it would drop the cancellation (Python 3.11).
                 async with asyncio.timeout(self.settings.scan_seconds):
@@ -244,15 +259,22 @@ class Worker:
         if self.is_stopping:
             return
         while self.has_room:
-            room = min(self.settings.runs_max - len(self._executions), 100)
+            room = min(self.settings.runs_max - len(self._executions) - self._starting, 100)
             found = await self._store.claim(
                 self.owner, sorted(self.programs.names()), limit=room, lease_seconds=self.settings.lease_seconds
             )
-            for run in found:
-                await self._take_up(run)
+            await asyncio.gather(*(self._take_up_or_leave(run) for run in found))
             if len(found) < room:
                 break
         await self._fail_unserved()
+
+    async def _take_up_or_leave(self, run: Run) -> None:
+        """One run that cannot be taken up hinders no other; its lease runs out, and it is tried again."""
+        try:
+            await self._take_up(run)
+        except HoldfastError as error:
+            log.error("not_taken_up", run_id=run.run_id, reason=error.code, message=str(error))
+            self._executions.pop(run.number, None)
 
     async def _take_up(self, run: Run) -> None:
         program = self.programs.get(run.agent)

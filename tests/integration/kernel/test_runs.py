@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from holdfast import Context, SyncContext, agent
+from holdfast.clock import HeldClock
 from holdfast.errors import (
     InterruptResolved,
     RunExists,
@@ -581,3 +582,125 @@ async def test_a_run_that_diverges_from_its_record_fails(tmp_path: Path) -> None
 
     assert ended.error is not None
     assert ended.error.code == "replay_diverged"
+
+
+async def test_a_stop_parks_a_question_that_was_asked_just_now(tmp_path: Path) -> None:
+    async with kernel(tmp_path, asker, settings=replace(QUICK, grace_seconds=30)) as it:
+        run = await it.start("asker")
+        await it.runs.wait(CALLER, run.run_id, timeout=10)
+    async with kernel(tmp_path, asker) as it:
+        waiting = await it.runs.get(CALLER, run.run_id)
+        await it.runs.answer(CALLER, run.run_id, "yes")
+        ended = await it.finished(run)
+
+    assert waiting.status is Status.WAITING
+    assert ended.output == b'{"found":"42","answer":"yes"}'
+
+
+async def test_no_more_runs_begin_at_once_than_there_are_places(tmp_path: Path) -> None:
+    release = asyncio.Event()
+    executing: list[int] = []
+
+    @agent("counted")
+    async def counted(context: Context, input: Any) -> int:
+        executing.append(1)
+        most = len(executing)
+        await release.wait()
+        executing.pop()
+        return most
+
+    async with kernel(tmp_path, counted, settings=replace(QUICK, runs_max=3)) as it:
+        runs = await asyncio.gather(*(it.start("counted") for _ in range(10)))
+        release.set()
+        ended = [await it.finished(run) for run in runs]
+
+    assert {run.status for run in ended} == {Status.COMPLETED}
+    assert max(int(run.output or b"99") for run in ended) <= 3
+
+
+async def test_a_journal_that_cannot_be_read_hinders_no_other_run(tmp_path: Path) -> None:
+    reached = asyncio.Event()
+    names: list[str] = []
+
+    @agent("always", restart="always")
+    async def always(context: Context, input: Any) -> str:
+        names.append(context.run_id)
+        if len(names) == 2:
+            reached.set()
+        if len(names) <= 2:
+            await asyncio.Event().wait()
+        return "done"
+
+    async with kernel(tmp_path, always, crash=True) as it:
+        bad, good = await it.start("always"), await it.start("always")
+        await reached.wait()
+    async with kernel(tmp_path, always, damage=bad.number) as it:
+        ended = await it.finished(good)
+
+    assert ended.status is Status.COMPLETED
+
+
+async def test_facts_reach_a_run_whose_holder_died_and_that_nobody_took_yet(tmp_path: Path) -> None:
+    """The row names a holder, but its lease has run out: only the store can tell."""
+
+    @agent("stuck", restart="always")
+    async def stuck(context: Context, input: Any) -> Any:
+        return await asyncio.gather(context.ask("A?", key="a"), asyncio.Event().wait())
+
+    clock = HeldClock()
+    async with kernel(tmp_path, stuck, clock=clock, crash=True, settings=replace(QUICK, grace_seconds=30)) as it:
+        run = await it.start("stuck")
+        await it.runs.wait(CALLER, run.run_id, timeout=10)
+        await it.die()
+        clock.advance(60)
+        answered = await it.runs.answer(CALLER, run.run_id, "yes")
+        cancelled = await it.runs.cancel(CALLER, run.run_id)
+
+    assert answered.status == "resolved"
+    assert cancelled.status is Status.CANCELLED
+
+
+async def test_a_step_that_its_own_code_gave_up_does_not_keep_the_run_in_memory(tmp_path: Path) -> None:
+    @agent("impatient")
+    async def impatient(context: Context, input: Any) -> Any:
+        try:
+            async with asyncio.timeout(0.01):
+                await context.step("slow", asyncio.Event().wait)
+        except TimeoutError:
+            pass
+        return await context.ask("Go on?")
+
+    async with kernel(tmp_path, impatient) as it:
+        run = await it.start("impatient")
+        waiting = await it.waiting(run)
+        in_memory = it.worker.executing
+
+    assert waiting.status is Status.WAITING
+    assert in_memory == 0
+
+
+async def test_a_run_that_executes_beside_a_question_is_not_shown_as_waiting(tmp_path: Path) -> None:
+    release = asyncio.Event()
+    asked = asyncio.Event()
+
+    @agent("both")
+    async def both(context: Context, input: Any) -> Any:
+        async def work() -> int:
+            asked.set()
+            await release.wait()
+            return 1
+
+        return await asyncio.gather(context.ask("A?", key="a"), context.step("work", work))
+
+    async with kernel(tmp_path, both) as it:
+        run = await it.start("both")
+        await asked.wait()
+        execution = it.worker.execution(run.number)
+        assert execution is not None
+        await execution.writer.durable()
+        beside = await it.runs.get(CALLER, run.run_id)
+        release.set()
+        waiting = await it.waiting(run)
+
+    assert beside.status is Status.RUNNING
+    assert waiting.status is Status.WAITING
