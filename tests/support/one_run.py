@@ -254,6 +254,9 @@ class _Execution:
     async def shown(self, data: bytes) -> Any:
         return msgspec.Raw(data)
 
+    async def make_sure_of_lease(self) -> None:
+        self.live()
+
     def step_began(self, step: object) -> None:
         self.executing += 1
 

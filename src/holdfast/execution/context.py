@@ -271,8 +271,10 @@ class Context:
                     opened, OutcomeUnknown(f"step {key}: it is not known whether it was done"), Retry(1, 0, 1)
                 )
             opened.attempt += 1  # the next crash is another one, and is asked about anew
-        if side_effects and not self._is_settled:
-            await self._settle()
+        if side_effects:
+            await self._execution.make_sure_of_lease()
+            if not self._is_settled:
+                await self._settle()
         self._execution.step_began(opened)
         self._writer.write(*opened.started_events(), mark=key, steps=[opened.row(self._execution.run.number)])
         if at_most_once:

@@ -142,6 +142,18 @@ class Execution:
         file = await self._worker.keep(self.run, data)
         return {"file": file.file_id, "bytes": file.size, "sha256": file.sha256}
 
+    async def make_sure_of_lease(self) -> None:
+        """
+        Nothing with side effects starts under a lease that may have run out (the process was paused, or cut off).
+
+        Raises:
+            LeaseLost: somebody else has the run.
+        """
+        if not self._worker.is_sure_of_leases:
+            await self._worker.renew_leases()
+            if self.ending is Ending.LOST:
+                raise LeaseLost(f"the lease of run {self.run.run_id} was lost")
+
     def step_began(self, step: OpenStep) -> None:
         """A step is under way: the run executes, whatever else it waits for."""
         if self._worker.is_stopping and self.program.restart is Restart.ALWAYS:

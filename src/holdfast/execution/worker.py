@@ -73,6 +73,7 @@ class Worker:
         self._store = journal.store
         self._recovery = Recovery(self._store)
         self._executions: dict[int, Execution] = {}
+        self._renewed_at = clock.monotonic()
         self._starting = 0  # runs that are being inserted under our lease
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
@@ -310,19 +311,34 @@ class Worker:
     async def _renew_forever(self) -> None:
         while True:
             await asyncio.sleep(self.settings.renew_seconds)
-            leases = [Lease(item.run.number, item.run.lease_epoch) for item in self._executions.values()]
-            if not leases:
-                continue
             try:
-                lost = await self._store.renew(self.owner, leases, lease_seconds=self.settings.lease_seconds)
+                await self.renew_leases()
+                await self.look_at_inbox(list(self._executions))
             except StoreError as error:
                 log.warning("renewal_failed", reason=error.code, message=str(error))
-                continue
-            for number in lost:
-                execution = self._executions.get(number)
-                if execution is not None and not execution.is_over:
-                    execution.end(Ending.LOST)
-            await self.look_at_inbox([lease.number for lease in leases])
+
+    @property
+    def is_sure_of_leases(self) -> bool:
+        """By our own clock, no lease of this process can have run out."""
+        return self.clock.monotonic() - self._renewed_at < self.settings.lease_seconds
+
+    async def renew_leases(self) -> None:
+        """
+        Prolong the leases of all that is executed here, and stop what was lost.
+
+        Raises:
+            StoreUnavailable: nobody knows; they may run out.
+        """
+        began = self.clock.monotonic()
+        executions = [item for item in self._executions.values() if not item.is_over]
+        leases = [Lease(item.run.number, item.run.lease_epoch) for item in executions]
+        lost = (
+            await self._store.renew(self.owner, leases, lease_seconds=self.settings.lease_seconds) if leases else set()
+        )
+        self._renewed_at = began
+        for execution in executions:
+            if execution.run.number in lost and not execution.is_over:
+                execution.end(Ending.LOST)
 
 
 async def _settled(executions: Sequence[Execution], seconds: float) -> None:

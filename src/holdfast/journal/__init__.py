@@ -4,6 +4,7 @@ from holdfast.journal.chunk import Chunk, chain, chunk_of
 from holdfast.journal.journal import Journal
 from holdfast.journal.reader import END, GAP, WOKEN, Reader, Signal
 from holdfast.journal.tail import Tail, Tails
+from holdfast.journal.watch import Watcher
 from holdfast.journal.writer import Writer
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Signal",
     "Tail",
     "Tails",
+    "Watcher",
     "Writer",
     "chain",
     "chunk_of",

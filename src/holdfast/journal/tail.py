@@ -147,5 +147,10 @@ class Tails:
         """Tell this listener the tenant of every commit."""
         self._listeners.add(listener)
 
+    def wake_listeners(self) -> None:
+        """Another process may have committed something, of whatever tenant."""
+        for listener in tuple(self._listeners):
+            listener("")
+
     def unlisten(self, listener: Callable[[str], None]) -> None:
         self._listeners.discard(listener)
