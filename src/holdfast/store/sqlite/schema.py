@@ -138,11 +138,14 @@ def set_meta(connection: Connection, key: str, value: Any) -> None:
 def _make(path: Path) -> None:
     """A new store, complete or not there at all: a crash in between leaves a file that the next try replaces."""
     new = path.with_suffix(".new")
-    for leftover in (new, Path(f"{new}-journal")):
+    for leftover in (new, Path(f"{new}-journal"), Path(f"{new}-wal"), Path(f"{new}-shm")):
         leftover.unlink(missing_ok=True)
     with translated(path):
         connection = create(new)
         try:
+            # From the first page on: turning it on later goes through a rollback journal, and a process that died
+            # over that would leave a file which the look of `prepare`, who may not write, cannot open.
+            pragma(connection, "journal_mode = WAL")
             pragma(connection, f"application_id = {APPLICATION_ID}")
             migrate(connection)
             set_meta(connection, "store_id", str(uuid.UUID(bytes=secrets.token_bytes(16), version=4)))
