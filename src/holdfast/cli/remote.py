@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,8 @@ def answers(server: ServerAt) -> bool:
     """Whether something that takes our token listens where the file says."""
     import httpx2
 
+    if not _is_alive(server.pid):
+        return False
     try:
         reply = httpx2.get(
             f"{server.url}/_holdfast/keys",
@@ -36,6 +39,17 @@ def answers(server: ServerAt) -> bool:
         return False
     # Another server on that port by now does not know the token; one of ours that is starting says 503.
     return reply.status_code in (200, 503)
+
+
+def _is_alive(pid: int) -> bool:
+    # Without this, a server without authentication that has the dead one's port by now would be taken for it.
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def client_of(server: ServerAt, *, read_seconds: float = ANSWER_SECONDS) -> httpx2.Client:

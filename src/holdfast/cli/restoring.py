@@ -99,7 +99,7 @@ def _swap(stage: Path, directory: Path) -> Path | None:
             move[0].rename(move[1])
             done.append(move)
         sync_directory(directory)
-    except OSError:
+    except BaseException:  # Ctrl-C too
         for before, after in reversed(done):
             after.rename(before)
         if kept is not None:

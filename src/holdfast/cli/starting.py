@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from rich.markup import escape
+
 from holdfast.agents.assistant.program import AssistantProgram
 from holdfast.agents.registry import Registry, registry_of
 from holdfast.api.http.auth import DEVELOPMENT_KEY
@@ -44,10 +46,9 @@ def start_server(target: str | None, flags: Mapping[str, Any], *, parent: int | 
         threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
 
     def announce(listening: Listening) -> None:
-        if brief:
-            _say(f"[green]ready[/green] {listening.url}")
-        else:
-            _announce(settings, programs, listening)
+        text = f"[green]ready[/green] {listening.url}" if brief else _announcement(settings, programs, listening)
+        # In one go, for whoever reads along; and commands stay one line, however narrow the terminal is.
+        out().print(text, soft_wrap=True)
 
     serve(settings, programs, on_listening=announce)
 
@@ -59,6 +60,7 @@ def _assistant(settings: Settings) -> AssistantProgram:
         url=settings.model_url,
         max_tokens=settings.max_tokens,
         iterations_max=settings.iterations_max,
+        offline_word_delay_seconds=settings.offline_word_delay_seconds,
     )
 
 
@@ -70,25 +72,26 @@ def _end_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _announce(settings: Settings, programs: Registry, listening: Listening) -> None:
+def _announcement(settings: Settings, programs: Registry, listening: Listening) -> str:
     names = [f"{name} (default)" if name == programs.default else name for name in programs.names()]
-    _say(f"[bold]Holdfast[/bold] listens on [bold]{listening.url}[/bold]")
-    _say(f"  agents  {', '.join(names)}")
-    _say(f"  data    {Path(settings.data).resolve()}")
+    lines = [
+        f"[bold]Holdfast[/bold] listens on [bold]{listening.url}[/bold]",
+        f"  agents  {', '.join(names)}",
+        f"  data    {escape(str(Path(settings.data).resolve()))}",
+    ]
     if settings.store is not None:
-        _say(f"  store   {Path(settings.store).resolve()}")
+        lines.append(f"  store   {escape(str(Path(settings.store).resolve()))}")
     if any(isinstance(program, AssistantProgram) and program.is_offline for program in programs):
-        _say(f"  model   offline\n\n[yellow]{OFFLINE}[/yellow]")
+        lines += ["  model   offline", "", f"[yellow]{OFFLINE}[/yellow]"]
     if settings.no_auth:
-        _say("\n[yellow]No key is asked for: every program on this machine can call this server.[/yellow]")
+        lines += ["", "[yellow]No key is asked for: every program on this machine can call this server.[/yellow]"]
     if listening.first_key is not None:
-        _say(f"\nYour API key, shown only now:\n\n    [bold]{listening.first_key}[/bold]")
-        _say("\nMore of them: holdfast keys add NAME")
+        lines += ["", "Your API key, shown only now:", "", f"    [bold]{listening.first_key}[/bold]", ""]
+        lines.append("More of them: holdfast keys add NAME")
     key = listening.first_key or (DEVELOPMENT_KEY if DEVELOPMENT_KEY in settings.keys else None)
     if key is not None or settings.no_auth:
-        _say("\nTry it:\n")
-        _say(example(settings, programs, listening.url, key))
-    _say("")
+        lines += ["", "Try it:", "", escape(example(settings, programs, listening.url, key)), ""]
+    return "\n".join(lines)
 
 
 def example(settings: Settings, programs: Registry, url: str, key: str | None) -> str:
@@ -104,9 +107,4 @@ def example(settings: Settings, programs: Registry, url: str, key: str | None) -
         f'    with httpx.stream("POST", "{url}{path}"{headers}, json={body}, timeout=None) as reply:\n'
         f"        for line in reply.iter_lines():\n"
         f"            print(line)"
-    ).replace("[", "\\[")
-
-
-def _say(markup: str) -> None:
-    # Commands must stay one line, however narrow the terminal is.
-    out().print(markup, soft_wrap=True)
+    )

@@ -49,6 +49,8 @@ def restore(
     from holdfast.cli.restoring import restore_store
 
     settings = settings_for(data)
+    if "://" in (settings.store or ""):
+        raise CliError("only an embedded store is restored like this; a database has tools of its own")
     directory = Path(settings.store or settings.data)
     kept = restore_store(source, directory)
     out().print(f"{directory} holds the backup {source} now", markup=False)

@@ -122,6 +122,11 @@ class Server(Started):
             run: dict[str, Any] = client.get(f"/runs/{run_id}", params={"wait": "20"}).json()
         return run
 
+    def working(self, run_id: str) -> None:
+        """Wait until the run has said something."""
+        with self.client() as client, client.stream("GET", f"/runs/{run_id}/events") as reply:
+            assert any("event: token" in line for line in reply.iter_lines())
+
     def stop(self) -> int:
         self.signal(signal.SIGTERM)
         return self.wait()
