@@ -49,7 +49,8 @@ def chunk_of(*lines: str, first: int = 0) -> Chunk:
 
 def parsed(stream: bytes) -> list[dict[str, Any]]:
     """The frames of a stream as the lines of a real HTTP client show them: `id`, `event` and the decoded `data`."""
-    messages, message = [], {}
+    messages: list[dict[str, Any]] = []
+    message: dict[str, Any] = {}
     for text in httpx.Response(200, content=stream).iter_lines():
         if not text:
             messages.append(message)
