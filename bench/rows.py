@@ -63,9 +63,10 @@ async def timed_stream(process: Process, method: str, path: str, body: Any = Non
 async def b1(directory: Path) -> list[Row]:
     """One run's tokens to one client, durable; then (B4) the replay of all of them."""
     rows: list[Row] = []
+    body = b""
     with server(directory / "b1") as process:
         for tokens in (10_000, 100_000):
-            best, body = 0.0, b""
+            best = 0.0
             for _ in range(3):
                 seconds, _first, body = await timed_stream(
                     process, "POST", "/agents/burst/invoke/stream", {"tokens": tokens}

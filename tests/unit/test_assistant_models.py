@@ -6,10 +6,9 @@ import subprocess
 import sys
 
 import pytest
-import structlog
 
 from holdfast.agents.assistant import AssistantProgram
-from holdfast.agents.models import ModelNotConfigured, build_model, check_model, offline_notice
+from holdfast.agents.models import ModelNotConfigured, build_model, check_model
 
 
 @pytest.fixture(autouse=True)
@@ -78,14 +77,6 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
 def test_what_only_the_library_knows_is_said_in_our_words(name: str) -> None:
     with pytest.raises(ModelNotConfigured, match=name):
         build_model(name, "k")
-
-
-def test_the_offline_model_says_what_it_is() -> None:
-    with structlog.testing.capture_logs() as logs:
-        offline_notice()
-
-    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("offline_model", "warning")]
-    assert "HOLDFAST_MODEL_KEY" in logs[0]["message"]
 
 
 def test_making_an_assistant_does_not_load_the_model_library() -> None:

@@ -74,8 +74,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_leased(self) -> bool:
-        """Some process holds the run, as far as the row tells; the store decides whether its lease still runs."""
-        return self.lease_owner is not None
+        """
+        Some process holds the run, as far as the row tells; the store decides whether its lease still runs.
+
+        An empty owner stands for a holder that is gone: whoever comes may take the run.
+        """
+        return bool(self.lease_owner)
 
 
 class Segment(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """Which model answers: from settings to a model, and what can go wrong with one. Importing this loads no model library."""
 
-from holdfast.agents.models.build import WORD_DELAY_SECONDS, build_model, check_model, is_offline, offline_notice
+from holdfast.agents.models.build import WORD_DELAY_SECONDS, build_model, check_model, is_offline
 from holdfast.agents.models.failures import (
     ContextOverflow,
     ModelFailed,
@@ -19,5 +19,4 @@ __all__ = [
     "build_model",
     "check_model",
     "is_offline",
-    "offline_notice",
 ]

@@ -9,8 +9,6 @@ import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from holdfast.agents.models.failures import ModelNotConfigured
 
 if TYPE_CHECKING:
@@ -24,17 +22,6 @@ WORD_DELAY_SECONDS: Final = 0.015
 # The providers that an extra of ours brings, and the variable that may hold their key instead of our setting.
 _EXTRAS: Final = {"anthropic": "anthropic", "openai": "openai", "openai-chat": "openai", "openai-responses": "openai"}
 _KEY_VARIABLES: Final = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
-
-log = structlog.get_logger(__name__)
-
-
-def offline_notice() -> None:
-    """Say that answers come from the offline model; a server calls this once when it starts without a model."""
-    log.warning(
-        "offline_model",
-        message="No model is configured: the assistant answers from a few fixed rules, for development only. "
-        "Set HOLDFAST_MODEL (for example anthropic:claude-sonnet-4-5) and HOLDFAST_MODEL_KEY.",
-    )
 
 
 def is_offline(name: str | None, url: str | None = None) -> bool:
