@@ -18,7 +18,7 @@ from holdfast.model.encoding import format_time
 from holdfast.store.base import Store
 
 # Some hundred events at once; more would hold up the other streams of the server while they are merged.
-PAGE_BYTES_MAX = 128 * 1024
+PAGE_BYTES_MAX = 64 * 1024
 
 Piece: TypeAlias = tuple[int, Chunk]
 """The number of a run, and adjacent events of it."""
