@@ -8,7 +8,8 @@ for everybody, however many read along.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
 
 from holdfast.errors import JournalCorrupt
@@ -17,17 +18,21 @@ from holdfast.model.encoding import event_type
 
 T = TypeVar("T")
 
+# What a reader gets at once, and so what one that is slow holds of our memory. One network write.
+PIECE_BYTES_MAX = 64 * 1024
+
 
 class Chunk:
     """Canonical lines (without line ends) of adjacent events; `first` is the sequence of the first one."""
 
-    __slots__ = ("_made", "_types", "first", "lines", "size")
+    __slots__ = ("_made", "_pieces", "_types", "first", "lines", "size")
 
     def __init__(self, first: int, lines: Sequence[str], size: int | None = None) -> None:
         self.first = first
         self.lines = lines
         self.size = sum(map(len, lines)) if size is None else size
         self._types: list[str] | None = None
+        self._pieces: list[Chunk] | None = None
         self._made: dict[Hashable, object] = {}
 
     @property
@@ -49,6 +54,20 @@ class Chunk:
             return self
         return Chunk(cursor + 1, self.lines[skip:])
 
+    @property
+    def pieces(self) -> list[Chunk]:
+        """The same events in chunks of at most PIECE_BYTES_MAX, or of one event that is larger; made once."""
+        if self._pieces is None:
+            self._pieces = [self] if self.size <= PIECE_BYTES_MAX else list(_split(self))
+        return self._pieces
+
+    def piece_after(self, cursor: int) -> Chunk:
+        """The first piece of what is behind a cursor; shared by all readers that are at the same place."""
+        if self.size <= PIECE_BYTES_MAX:
+            return self.after(cursor)
+        place = bisect_right(self.pieces, cursor + 1, key=_first) - 1
+        return self.pieces[max(place, 0)].after(cursor)
+
     def made_once(self, key: Hashable, make: Callable[[Chunk], T]) -> T:
         """What `make` makes of this chunk, made for the first reader that asks under this key and shared from then."""
         try:
@@ -57,6 +76,20 @@ class Chunk:
             made = make(self)
             self._made[key] = made
             return made
+
+
+def _first(chunk: Chunk) -> int:
+    return chunk.first
+
+
+def _split(chunk: Chunk) -> Iterator[Chunk]:
+    begin, size = 0, 0
+    for place, line in enumerate(chunk.lines):
+        if size and size + len(line) > PIECE_BYTES_MAX:
+            yield Chunk(chunk.first + begin, chunk.lines[begin:place], size)
+            begin, size = place, 0
+        size += len(line)
+    yield Chunk(chunk.first + begin, chunk.lines[begin:], size)
 
 
 def chain(prior: bytes, body: bytes) -> bytes:

@@ -22,6 +22,7 @@ import structlog
 from holdfast.clock import Clock
 from holdfast.errors import HoldfastError, StorageFull, StoreError, StoreUnavailable
 from holdfast.journal.chunk import Chunk
+from holdfast.journal.pages import Pages
 from holdfast.journal.tail import Tails
 from holdfast.journal.writer import Taken, Writer, is_end
 from holdfast.model import Run
@@ -39,6 +40,7 @@ class Journal:
     def __init__(self, store: Store, clock: Clock, *, last_timestamp: int = 0, retry_seconds: float = 1.0) -> None:
         self.store = store
         self.tails = Tails()
+        self.pages = Pages()
         self.lock = threading.Lock()  # around stamps, pending events, and the taking of a batch
         self._clock = clock
         self._last = last_timestamp

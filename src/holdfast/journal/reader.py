@@ -16,7 +16,7 @@ from holdfast.journal.chunk import Chunk, chunk_of
 from holdfast.journal.journal import Journal
 from holdfast.model import Run
 
-# One read fills a few network writes. Larger pages make a slow reader hold more of our memory.
+# One read fills a few network writes: readers get it in pieces, and what is left of it waits in `pages`, for all.
 PAGE_BYTES_MAX = 128 * 1024
 
 
@@ -117,19 +117,22 @@ class Reader:
         self._tail.observe(last, finished=status.is_final)
 
     async def _load(self) -> Chunk | Signal:
-        segments = await self._journal.store.segments(self._run.number, after=self.cursor, bytes_max=PAGE_BYTES_MAX)
-        if not segments:
-            raise JournalCorrupt(
-                f"run {self._run.run_id}: the store has no event behind {self.cursor}, "
-                f"but the journal goes to {self._tail.last}",
-                first_bad_sequence=self.cursor + 1,
-            )
-        if segments[0].first > self.cursor + 1:
-            self.cursor = segments[0].first - 1
+        chunk = await self._journal.pages.get(self._run.number, self.cursor + 1, self._load_page)
+        if chunk.first > self.cursor + 1:
+            self.cursor = chunk.first - 1
             return GAP
-        chunk = chunk_of(segments, self.cursor)
         self.cursor = chunk.last
         return chunk
+
+    async def _load_page(self) -> Chunk:
+        segments = await self._journal.store.segments(self._run.number, after=self.cursor, bytes_max=PAGE_BYTES_MAX)
+        if segments:
+            return chunk_of(segments, self.cursor)
+        raise JournalCorrupt(
+            f"run {self._run.run_id}: the store has no event behind {self.cursor}, "
+            f"but the journal goes to {self._tail.last}",
+            first_bad_sequence=self.cursor + 1,
+        )
 
     def _on_change(self) -> None:
         waiter = self._waiter

@@ -79,7 +79,7 @@ class Tail:
         place = bisect_right(self._firsts, cursor + 1) - 1
         if place < 0 or self._chunks[place].last <= cursor:
             return None
-        return self._chunks[place].after(cursor)
+        return self._chunks[place].piece_after(cursor)
 
     def _keep(self, chunk: Chunk) -> None:
         if not self._wakers:

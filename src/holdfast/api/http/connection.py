@@ -14,6 +14,8 @@ from typing import Final
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
+# Larger frames are not copied, so that readers who take nothing hold the same bytes and not one copy each.
+COPY_BYTES_MAX = 4096
 # SO_LINGER on, for no time: closing resets the connection instead of keeping what the other side does not take.
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -34,9 +36,12 @@ class Connection:
         """Write one chunk of a body that was begun with chunked encoding. It never waits; see `is_paused`."""
         if self.is_lost:
             return
-        piece = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
-        self._sent += len(piece)
-        self._transport.write(piece)
+        head = b"%x\r\n" % len(data)
+        self._sent += len(head) + len(data) + 2
+        if len(data) < COPY_BYTES_MAX:
+            self._transport.write(b"".join((head, data, b"\r\n")))
+        else:
+            self._transport.writelines((head, data, b"\r\n"))
 
     @property
     def is_paused(self) -> bool:
