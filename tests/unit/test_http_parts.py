@@ -101,7 +101,7 @@ def test_hosts_are_not_looked_at_beyond_loopback() -> None:
 
 def test_a_null_origin_is_not_the_own_one() -> None:
     with pytest.raises(OriginNotAllowed):
-        Origins(is_loopback=True).headers_for(b"null", "http", b"localhost")
+        Origins(is_loopback=True).headers_for(b"null", b"localhost")
 
 
 # Keys

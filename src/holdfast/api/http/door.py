@@ -109,7 +109,7 @@ class Door:
         if origin is None:
             return
         try:
-            exchange.headers += self._origins.headers_for(origin, scope["scheme"], host)
+            exchange.headers += self._origins.headers_for(origin, host)
         except OriginNotAllowed:
             if not is_public:
                 raise

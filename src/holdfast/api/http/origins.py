@@ -42,7 +42,7 @@ class Origins:
         if name not in self._hosts:
             raise HostNotAllowed(f"this server does not answer for the host {name[:100]!r}; see allowed_hosts")
 
-    def headers_for(self, origin: bytes, scheme: str, host: bytes | None) -> list[Header]:
+    def headers_for(self, origin: bytes, host: bytes | None) -> list[Header]:
         """
         The CORS headers of an answer to a page of this origin.
 
@@ -50,7 +50,9 @@ class Origins:
             OriginNotAllowed
         """
         exposed = (b"access-control-expose-headers", _EXPOSED)
-        if origin in self._origins or origin == scheme.encode() + b"://" + (host or b""):
+        own = b"://" + (host or b"")
+        # Behind a proxy that speaks TLS, our own pages have an origin with https.
+        if origin in self._origins or origin in (b"http" + own, b"https" + own):
             allowed = [(b"access-control-allow-origin", origin), (b"access-control-allow-credentials", b"true")]
             return [*allowed, (b"vary", b"Origin"), exposed]
         if self._is_any:
