@@ -14,7 +14,7 @@ SQLite (one process) and Postgres (any number) keep it alike; one suite in tests
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -203,6 +203,19 @@ class Lost(msgspec.Struct, frozen=True):
     rolled_back: tuple[tuple[int, int], ...]  # of each restored backup: its newest event, the moment of the restore
 
 
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A hint that another process committed something; what it was, the store tells.
+
+    Hints come late, twice or not at all. Whoever follows polls too, at least once a second.
+    """
+
+    journals: tuple[int, ...] = ()  # runs whose journals grew
+    inbox: tuple[int, ...] = ()  # runs with a new fact for their holder
+    queued: bool = False  # some run waits to be claimed
+    everything: bool = False  # hints were missed, or were too many: look at all that is followed
+
+
 class Store(Protocol):
     """The contract. Every method may raise StoreUnavailable; every write StorageFull."""
 
@@ -256,6 +269,28 @@ class Store(Protocol):
         """Prolong leases; the numbers of those that are lost come back."""
         ...
 
+    # Other processes; an embedded store knows none
+
+    async def announce(self, owner: str, agents: Sequence[str], *, floor: int) -> int:
+        """
+        Tell the other processes that this one is alive, which agents it serves, and that it will commit no event
+        stamped at or before `floor` any more. Called with every renewal of leases; 10 s after the last call a process
+        does not count any more. Each commit raises the floor to its newest timestamp by itself, so the batches of a
+        process have to be younger one by one.
+
+        The floor that holds now comes back, and is at times higher: new stamps must lie behind it, because readers by
+        time may have been shown everything up to there.
+        """
+        ...
+
+    async def notices(self, callback: Callable[[Notice], None]) -> None:
+        """
+        Call back, on this event loop, for what other processes commit, until cancelled; reconnects by itself.
+
+        Returns at once where there is nobody to hear: an embedded store, or one behind a pooler.
+        """
+        ...
+
     # Runs and journals
 
     async def run(self, tenant: str, run_id: str) -> Run | None: ...
@@ -290,6 +325,9 @@ class Store(Protocol):
     ) -> list[Segment]:
         """
         Segments of a tenant with events younger than `after`, ordered by first timestamp; sizes as in `segments`.
+
+        Without a thread, only what no live process can still commit an older event to: up to the lowest of their
+        floors. The rest comes when they have announced higher ones.
 
         Segments of different runs overlap in time. `begun_after` goes on behind a page: only segments that begin later
         than this, which is the first timestamp of the page's last segment. Those of a thread do not overlap, and there

@@ -28,6 +28,7 @@ from holdfast.store.base import (
     InboxRow,
     Lease,
     Lost,
+    Notice,
     OutboxRow,
     Outcome,
     RunQuery,
@@ -164,6 +165,14 @@ class SQLiteStore:
         if not leases:
             return set()
         return await self._change(changes.renew, owner, leases, self._clock.monotonic(), lease_seconds)
+
+    # Other processes: there are none
+
+    async def announce(self, owner: str, agents: Sequence[str], *, floor: int) -> int:
+        return floor
+
+    async def notices(self, callback: Callable[[Notice], None]) -> None:
+        return
 
     # Runs and journals
 
