@@ -1,8 +1,9 @@
 """
 Events that were read from the store ahead of their readers, for all readers together, and no more than a few MiB.
 
-Readers that want the same page at the same time wait for one read. A page of the store is read at once and given out in pieces. Were the rest of it kept by each reader, one that takes
-nothing would hold a page for as long; here it goes when others need the room, and is read again if it is needed.
+Readers that want the same page at the same time wait for one read. A page of the store is read at once and given out
+in pieces. Were the rest of it kept by each reader, one that takes nothing would hold a page for as long; here it goes
+when others need the room, and is read again if it is needed.
 """
 
 from __future__ import annotations
