@@ -7,13 +7,16 @@ from typing import Protocol
 
 from holdfast.clock import HeldClock
 from holdfast.store.base import Store
+from holdfast.store.postgres import PostgresStore
 from holdfast.store.sqlite import SQLiteStore
+from tests.support.postgres import PostgresServer
 
 
 class Backend(Protocol):
     """A store that a test may close and open again, and whose lease clock it holds."""
 
     store: Store
+    is_embedded: bool  # belongs to one process, so that all others are dead when it opens
 
     async def open(self) -> None: ...
 
@@ -23,9 +26,15 @@ class Backend(Protocol):
         """Let time pass on the clock by which leases are measured."""
         ...
 
+    async def remove(self) -> None:
+        """Leave nothing behind."""
+        ...
+
 
 class SQLiteBackend:
     """The embedded store in a directory."""
+
+    is_embedded = True
 
     def __init__(self, directory: Path, clock: HeldClock) -> None:
         self.directory, self.clock = directory, clock
@@ -41,5 +50,43 @@ class SQLiteBackend:
     async def let_pass(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
+    async def remove(self) -> None:
+        pass
 
-BACKENDS = {"sqlite": SQLiteBackend}
+
+class PostgresBackend:
+    """The scale-out store in a database of its own. Its lease clock is a function, and here one that stands still."""
+
+    is_embedded = False
+
+    def __init__(self, server: PostgresServer, clock: HeldClock) -> None:
+        self.server, self.clock = server, clock
+        self.database = ""
+        self.store: Store = PostgresStore(server.url(), clock=clock)
+        self._passed = 1_795_219_159.0
+
+    async def open(self) -> None:
+        if not self.database:
+            self.database = await self.server.make_database()
+            await self.let_pass(0)
+        self.store = PostgresStore(self.server.url(self.database), clock=self.clock)
+        await self.store.open()
+
+    async def close(self) -> None:
+        await self.store.close()
+
+    async def let_pass(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        self._passed += seconds
+        await self.server.execute(
+            "CREATE OR REPLACE FUNCTION holdfast.lease_clock() RETURNS double precision "
+            f"LANGUAGE sql VOLATILE AS 'SELECT {self._passed!r}::double precision'",
+            database=self.database,
+        )
+
+    async def remove(self) -> None:
+        await self.server.drop_database(self.database)
+
+
+BACKENDS = ("sqlite", "postgres")
+"""Each test of this directory runs once on every backend."""

@@ -9,7 +9,8 @@ import pytest
 
 from holdfast.clock import HeldClock
 from holdfast.store.base import Store
-from tests.contract.backends import BACKENDS, Backend
+from tests.contract.backends import BACKENDS, Backend, PostgresBackend, SQLiteBackend
+from tests.support.postgres import postgres  # noqa: F401  a fixture
 
 
 @pytest.fixture
@@ -19,10 +20,15 @@ def clock() -> HeldClock:
 
 @pytest.fixture(params=BACKENDS)
 async def backend(request: pytest.FixtureRequest, tmp_path: Path, clock: HeldClock) -> AsyncIterator[Backend]:
-    backend: Backend = BACKENDS[request.param](tmp_path / "store", clock)
+    backend: Backend
+    if request.param == "sqlite":
+        backend = SQLiteBackend(tmp_path / "store", clock)
+    else:
+        backend = PostgresBackend(request.getfixturevalue("postgres"), clock)
     await backend.open()
     yield backend
     await backend.close()
+    await backend.remove()
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from holdfast.model import Run, Status
 from holdfast.store.base import Lease, Store
 from tests.contract.backends import Backend
@@ -160,6 +162,8 @@ async def test_many_claimed_runs_come_back_in_order(store: Store) -> None:
 
 async def test_after_opening_an_embedded_store_all_leases_have_run_out(backend: Backend) -> None:
     """Whoever held them is dead, even if the next process calls itself by the same name."""
+    if not backend.is_embedded:
+        pytest.skip("other processes may hold them")
     hand = await held(backend.store, lease_owner="me")
     waits = await waiting(backend.store, "r2")
     await backend.close()

