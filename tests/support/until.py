@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+import inspect
+from collections.abc import Callable
+from typing import Any
 
-T = TypeVar("T")
 
-
-async def until(condition: Callable[[], T | Awaitable[T]], *, seconds: float = 10, every: float = 0.005) -> T:
-    """What `condition` gives, once it is true; TimeoutError after so many seconds."""
+async def until(condition: Callable[[], Any], *, seconds: float = 10, every: float = 0.005) -> Any:
+    """What `condition` gives (or its awaitable), once it is true; TimeoutError after so many seconds."""
     async with asyncio.timeout(seconds):
         while True:
             found = condition()
-            value: T = await found if isinstance(found, Awaitable) else found
+            value = await found if inspect.isawaitable(found) else found
             if value:
                 return value
             await asyncio.sleep(every)

@@ -38,8 +38,9 @@ TRANSITIONS: Final[Mapping[Status, frozenset[Status]]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED}),
     # Back to queued: its process gave it up, at a stop or after it lost the lease. The next one carries on.
     Status.RUNNING: frozenset({Status.QUEUED, Status.WAITING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}),
-    # Straight to running: the answer came while the executing code was still held in memory.
-    Status.WAITING: frozenset({Status.QUEUED, Status.RUNNING, Status.FAILED, Status.CANCELLED}),
+    # Straight to running: the answer came while the executing code was still held in memory. Straight to completed:
+    # it came, and the code returned before that was committed; both go in one write, which shows the last status.
+    Status.WAITING: frozenset({Status.QUEUED, Status.RUNNING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}),
     Status.COMPLETED: frozenset(),
     Status.FAILED: frozenset(),
     Status.CANCELLED: frozenset(),

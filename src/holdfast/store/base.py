@@ -257,8 +257,9 @@ class Store(Protocol):
 
     async def claim(self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float) -> list[Run]:
         """
-        Take queued runs, runs that execute but whose lease ran out or was given up, and waiting runs whose lease ran
-        out, of these agents; the most urgent first, then the oldest.
+        Take queued runs, runs that execute but whose lease ran out or was given up, waiting runs whose lease ran out,
+        and waiting runs that nobody holds although facts wait in their inbox, of these agents; the most urgent first,
+        then the oldest.
 
         The rows are as they were found (a status `running` or `waiting` tells of a holder that died) but for the
         lease, which is ours with a grown epoch. In the store a queued run is `running` now.

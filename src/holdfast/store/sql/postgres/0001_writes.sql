@@ -359,8 +359,11 @@ BEGIN
         END IF;
     END IF;
     IF given.supersedes IS NOT NULL THEN
-        UPDATE runs SET superseded = true WHERE tenant = given.tenant AND number = ANY (given.supersedes);
-        UPDATE messages SET superseded = true WHERE tenant = given.tenant AND number = ANY (given.supersedes);
+        WITH old AS (
+            UPDATE runs SET superseded = true WHERE tenant = given.tenant AND number = ANY (given.supersedes)
+            RETURNING number
+        )
+        UPDATE messages m SET superseded = true FROM old WHERE m.number = old.number;
     END IF;
     IF given.outbox IS NOT NULL THEN
         INSERT INTO outbox (endpoint_id, number, sequence, created_at)
@@ -519,13 +522,18 @@ CREATE FUNCTION holdfast.claim_1(
 ) RETURNS text
 LANGUAGE plpgsql
 SET search_path = holdfast, pg_catalog, pg_temp
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 DECLARE
     clock double precision := lease_clock();
     process processes%ROWTYPE;
+    left_behind bigint[];
     pairs text;
     taken bigint[];
+    begun bigint[];
 BEGIN
     SELECT * INTO process FROM processes p WHERE p.process = own_process FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -536,6 +544,10 @@ BEGIN
         RAISE EXCEPTION 'change % of process % comes too late', own_change, own_process USING ERRCODE = 'HF003';
     END IF;
 
+    -- Looked up by themselves, in an index that holds no others; a blank name sorts first.
+    left_behind := ARRAY(
+        SELECT number FROM heads WHERE lease_owner >= '' AND lease_owner <> own_owner AND lease_until <= clock
+    );
     WITH queued AS (
         SELECT r.number, r.priority, r.status FROM runs r JOIN heads h USING (number)
         WHERE r.status = 'queued' AND r.agent = ANY (agent_names) AND NOT h.is_over
@@ -543,20 +555,21 @@ BEGIN
         ORDER BY r.priority DESC, r.number LIMIT at_most FOR UPDATE OF h, r SKIP LOCKED
     ), lost AS (
         SELECT r.number, r.priority, r.status FROM heads h JOIN runs r USING (number)
-        WHERE h.lease_owner IS NOT NULL AND h.lease_owner <> own_owner AND h.lease_until <= clock AND NOT h.is_over
-        AND r.status <> 'queued' AND r.agent = ANY (agent_names)
+        WHERE h.number = ANY (left_behind) AND r.status <> 'queued' AND r.agent = ANY (agent_names)
+        AND h.lease_owner <> own_owner AND h.lease_until <= clock AND NOT h.is_over
         ORDER BY r.priority DESC, r.number LIMIT at_most FOR UPDATE OF h, r SKIP LOCKED
     ), chosen AS (
         SELECT * FROM queued UNION ALL SELECT * FROM lost ORDER BY priority DESC, number LIMIT at_most
     )
-    SELECT json_agg(json_build_array(number, status) ORDER BY priority DESC, number), array_agg(number)
-    INTO pairs, taken FROM chosen;
+    SELECT json_agg(json_build_array(number, status) ORDER BY priority DESC, number), array_agg(number),
+        array_agg(number) FILTER (WHERE status = 'queued')
+    INTO pairs, taken, begun FROM chosen;
     IF taken IS NULL THEN
         RETURN NULL;
     END IF;
     UPDATE heads h SET lease_owner = own_owner, lease_epoch = h.lease_epoch + 1, lease_until = clock + lease_seconds
     WHERE h.number = ANY (taken);
-    UPDATE runs r SET status = 'running' WHERE r.number = ANY (taken) AND r.status = 'queued';
+    UPDATE runs r SET status = 'running' WHERE r.number = ANY (begun);
     UPDATE processes p SET change = own_change, outcome = pairs WHERE p.process = own_process;
     RETURN pairs;
 END $$;

@@ -144,8 +144,11 @@ SELECT EXISTS (
     AND (h.lease_owner IS NULL OR h.lease_owner <> $1 AND h.lease_until <= holdfast.lease_clock())
 ) OR EXISTS (
     SELECT 1 FROM holdfast.heads h JOIN holdfast.runs r USING (number)
-    WHERE h.lease_owner IS NOT NULL AND h.lease_owner <> $1 AND h.lease_until <= holdfast.lease_clock()
+    WHERE h.lease_owner >= '' AND h.lease_owner <> $1 AND h.lease_until <= holdfast.lease_clock()
     AND r.agent = ANY ($2::text[])
+) OR EXISTS (
+    SELECT 1 FROM holdfast.inbox i JOIN holdfast.heads h USING (number) JOIN holdfast.runs r USING (number)
+    WHERE h.lease_owner IS NULL AND r.status = 'waiting' AND r.agent = ANY ($2::text[])
 )
 
 -- name: thread_columns

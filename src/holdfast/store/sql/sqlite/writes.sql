@@ -100,6 +100,11 @@ SELECT number FROM (
     SELECT r.number, r.priority FROM heads h CROSS JOIN runs r USING (number)
     WHERE h.lease_owner IS NOT NULL AND h.lease_owner <> :owner AND h.lease_until <= :clock
     AND r.agent IN (SELECT value FROM json_each(:agents))
+    UNION
+    -- A holder that let a waiting run go and died before it had looked at what came for it.
+    SELECT r.number, r.priority FROM inbox i CROSS JOIN heads h USING (number) CROSS JOIN runs r USING (number)
+    WHERE h.lease_owner IS NULL AND r.status = 'waiting'
+    AND r.agent IN (SELECT value FROM json_each(:agents))
 ) ORDER BY priority DESC, number LIMIT :limit
 
 -- name: claim_heads
