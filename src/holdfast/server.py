@@ -35,6 +35,7 @@ from holdfast.api.http.protocol import LimitedProtocol
 from holdfast.api.http.routing import Api
 from holdfast.clock import SystemClock
 from holdfast.errors import HoldfastError, StoreError
+from holdfast.execution.neighbours import Neighbours
 from holdfast.execution.worker import Worker, WorkerSettings
 from holdfast.ids import RandomIds
 from holdfast.journal import Journal
@@ -45,6 +46,7 @@ from holdfast.store.base import Store
 
 log = structlog.get_logger(__name__)
 
+EMBEDDED = "sqlite"
 PRUNE_SECONDS = 3600.0
 DAY_MICROSECONDS = 24 * 3600 * 1_000_000
 # What uvicorn gives open requests once the worker has stopped; streams ended long before.
@@ -118,6 +120,7 @@ class Server:
             started_at=self._clock.now(),
         )
         self._stop = asyncio.Event()
+        self._neighbours: Neighbours | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -155,6 +158,8 @@ class Server:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 await worker.stop()
+                if self._neighbours is not None:
+                    await self._neighbours.stop()
                 await journal.stop()
                 await self._authenticator.stop()
         finally:
@@ -191,6 +196,9 @@ class Server:
         first_key = await self._first_key()
         await journal.start()
         await worker.start()
+        if info.kind != EMBEDDED:
+            self._neighbours = Neighbours(journal, worker)
+            await self._neighbours.start()
         await self._authenticator.start(self._store)
         self._services.opened = runs
         self._write_server_file()
@@ -328,11 +336,22 @@ def choose_store(settings: Settings) -> Store:
         InvalidSetting: there is no such kind of store.
     """
     place = settings.store or settings.data
-    if "://" in place:
-        raise InvalidSetting(f"there is no store for {place.partition('://')[0]}:// yet; give a directory", "store")
+    scheme, is_url, _ = place.partition("://")
+    if is_url and scheme in ("postgresql", "postgres"):
+        return _postgres_store(place, settings)
+    if is_url:
+        raise InvalidSetting(f"there is no store for {scheme}://; give a directory or a postgresql:// URL", "store")
     from holdfast.store.sqlite import SQLiteStore
 
     return SQLiteStore(Path(place))
+
+
+def _postgres_store(url: str, settings: Settings) -> Store:
+    try:
+        from holdfast.store.postgres import PostgresStore
+    except ImportError as exc:
+        raise InvalidSetting("a Postgres store needs asyncpg: pip install 'holdfast[postgres]'", "store") from exc
+    return PostgresStore(url, allow_unsafe=settings.store_unsafe, is_pooled=settings.store_pooled)
 
 
 def served_apis(settings: Settings) -> list[Api]:

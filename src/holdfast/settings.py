@@ -52,6 +52,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store: Annotated[
         str | None, Meta(description="where runs are kept instead: a SQLite directory or a Postgres URL")
     ] = None
+    store_unsafe: Annotated[
+        bool, Meta(description="open a Postgres whose settings may lose what was acknowledged; shown in /health")
+    ] = False
+    store_pooled: Annotated[
+        bool, Meta(description="the Postgres URL is that of a pooler in transaction mode: other processes are polled")
+    ] = False
     keys: Annotated[tuple[str, ...], Meta(description="API keys of admins, comma-separated; hashed when loaded")] = ()
     key_hashes: Annotated[
         tuple[str, ...], Meta(description="SHA-256 of API keys of admins in hex, comma-separated")
@@ -100,7 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     iterations_max: Annotated[int, Meta(ge=1, description="model requests in one turn of the assistant")] = 50
     offline_word_delay_seconds: Annotated[
         float, Meta(ge=0, description="pause of the offline model between two words")
-    ] = 0.0
+    ] = 0.015
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "info"

@@ -84,6 +84,7 @@ class Worker:
 
     async def start(self) -> None:
         """Begin to claim and execute, on the running event loop."""
+        await self.renew_leases()
         self._loops = [
             asyncio.create_task(self._scan_forever(), name="worker scan"),
             asyncio.create_task(self._renew_forever(), name="worker renew"),
@@ -150,6 +151,11 @@ class Worker:
     def execution(self, number: int) -> Execution | None:
         """The run, if it is executed here."""
         return self._executions.get(number)
+
+    @property
+    def held(self) -> list[int]:
+        """The numbers of the runs that are in memory here."""
+        return list(self._executions)
 
     def wake(self) -> None:
         """Something may be there to be claimed."""
@@ -330,6 +336,8 @@ class Worker:
             StoreUnavailable: nobody knows; they may run out.
         """
         began = self.clock.monotonic()
+        agents = sorted(self.programs.names()) if self.settings.runs_max else []
+        self.journal.raise_floor(await self._store.announce(self.owner, agents, floor=self.journal.floor()))
         executions = [item for item in self._executions.values() if not item.is_over]
         leases = [Lease(item.run.number, item.run.lease_epoch) for item in executions]
         lost = (

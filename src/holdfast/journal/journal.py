@@ -44,6 +44,8 @@ class Journal:
         self.lock = threading.Lock()  # around stamps, pending events, and the taking of a batch
         self._clock = clock
         self._last = last_timestamp
+        self._floor = last_timestamp  # everything stamped up to here is committed
+        self._is_committing = False
         self._retry_seconds = retry_seconds
         self._dirty: list[Writer] = []
         self._submitted: list[tuple[Write, asyncio.Future[Outcome]]] = []
@@ -112,6 +114,18 @@ class Journal:
         self._last = now = max(last, now)
         return now
 
+    def floor(self) -> int:
+        """No event will be committed any more that is stamped at or before this. Grows while nothing is pending."""
+        with self.lock:
+            if not (self._dirty or self._submitted or self._is_committing):
+                self._last = self._floor = max(self._last, self._clock.now())
+            return self._floor
+
+    def raise_floor(self, floor: int) -> None:
+        """Stamp only behind this from now on: readers by time may have been shown everything up to there."""
+        with self.lock:
+            self._last = max(self._last, floor)
+
     def note(self, writer: Writer) -> None:
         """A writer has something pending. Called with the lock held, from any thread."""
         self._dirty.append(writer)
@@ -137,8 +151,13 @@ class Journal:
                 writers, self._dirty = self._dirty, []
                 submitted, self._submitted = self._submitted, []
                 taken = [writer.take() for writer in writers]
+                newest = self._last
+                self._is_committing = bool(taken or submitted)
             if taken or submitted:
                 await self._commit(writers, taken, submitted)
+                with self.lock:
+                    self._floor = newest
+                    self._is_committing = False
             elif self._is_stopping:
                 return
             if self._is_stopping:
