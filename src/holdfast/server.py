@@ -68,6 +68,7 @@ class Listening(msgspec.Struct, frozen=True):
 
     url: str
     first_key: str | None
+    location: str  # of the store, without secrets
 
 
 def serve(settings: Settings, programs: Registry, *, on_listening: Callable[[Listening], None] | None = None) -> None:
@@ -208,7 +209,7 @@ class Server:
         gc.collect()
         gc.freeze()
         log.info("listening", url=self.url, store=info.kind, location=info.location, agents=self._programs.names())
-        self._on_listening(Listening(self.url, first_key))
+        self._on_listening(Listening(self.url, first_key, info.location))
         return journal, worker
 
     async def _first_key(self) -> str | None:

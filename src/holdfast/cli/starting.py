@@ -80,7 +80,7 @@ def _announcement(settings: Settings, programs: Registry, listening: Listening) 
         f"  data    {escape(str(Path(settings.data).resolve()))}",
     ]
     if settings.store is not None:
-        lines.append(f"  store   {escape(str(Path(settings.store).resolve()))}")
+        lines.append(f"  store   {escape(listening.location)}")
     if any(isinstance(program, AssistantProgram) and program.is_offline for program in programs):
         lines += ["  model   offline", "", f"[yellow]{OFFLINE}[/yellow]"]
     if settings.no_auth:
