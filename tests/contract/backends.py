@@ -78,11 +78,7 @@ class PostgresBackend:
     async def let_pass(self, seconds: float) -> None:
         self.clock.advance(seconds)
         self._passed += seconds
-        await self.server.execute(
-            "CREATE OR REPLACE FUNCTION holdfast.lease_clock() RETURNS double precision "
-            f"LANGUAGE sql VOLATILE AS 'SELECT {self._passed!r}::double precision'",
-            database=self.database,
-        )
+        await self.server.hold_lease_clock(self.database, self._passed)
 
     async def remove(self) -> None:
         await self.server.drop_database(self.database)

@@ -10,7 +10,6 @@ import pytest
 from holdfast.clock import HeldClock
 from holdfast.store.base import Store
 from tests.contract.backends import BACKENDS, Backend, PostgresBackend, SQLiteBackend
-from tests.support.postgres import postgres  # noqa: F401  a fixture
 
 
 @pytest.fixture

@@ -7,15 +7,17 @@ template; a fault test may kill it, freeze it and start it again, because its pr
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,14 @@ class PostgresServer:
         for name, value in settings.items():
             arguments += ["-c", f"{name}={value}"]
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(arguments, stdout=log, stderr=log, cwd=self.directory, **self._as_user())
+            self.process = subprocess.Popen(
+                arguments,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  it takes no locks
+                **self._as_user(),
+            )
         self._await_answer()
 
     def stop(self) -> None:
@@ -96,6 +105,14 @@ class PostgresServer:
 
     async def drop_database(self, name: str) -> None:
         await self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    async def hold_lease_clock(self, database: str, at: float) -> None:
+        """Let the clock by which leases are measured stand at this second."""
+        await self.execute(
+            "CREATE OR REPLACE FUNCTION holdfast.lease_clock() RETURNS double precision "
+            f"LANGUAGE sql VOLATILE AS 'SELECT {at!r}::double precision'",
+            database=database,
+        )
 
     async def execute(self, text: str, *, database: str = "postgres") -> Any:
         """Run a statement over a connection of its own; the first value of its first row comes back."""
@@ -163,6 +180,12 @@ class PostgresServer:
                 process.wait()
 
 
+def _end_with_parent() -> None:
+    """A test process that is killed leaves no server behind. Only Linux can do this."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -179,3 +202,11 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture
+async def database(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The name of a database of one test's own."""
+    name = await postgres.make_database()
+    yield name
+    await postgres.drop_database(name)

@@ -29,9 +29,13 @@ CONNECT_SECONDS: Final = 5.0
 CALL_SECONDS: Final = 5.0
 
 # Server processes ask for their client in this time. Without it, locks of one that vanished are held for two hours.
+# And all is found by its key: a plan that was made while a table was small must not read it whole when it is big.
 SESSION: Final = {
     "application_name": "holdfast",
     "jit": "off",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
     "idle_in_transaction_session_timeout": "10s",
     "tcp_keepalives_idle": "5",
     "tcp_keepalives_interval": "2",
@@ -71,10 +75,11 @@ T = TypeVar("T")
 class Connector:
     """Makes connections to one database."""
 
-    def __init__(self, url: str, *, is_pooled: bool) -> None:
+    def __init__(self, url: str, *, is_pooled: bool, call_seconds: float = CALL_SECONDS) -> None:
         self.url = url
         self.location = location_of(url)
         self.is_pooled = is_pooled
+        self._call_seconds = call_seconds
 
     async def connect(self) -> Connection:
         """A connection; raises the driver's errors."""
@@ -112,10 +117,10 @@ class Connector:
 
     def _options(self) -> dict[str, Any]:
         if self.is_pooled:  # such a one knows no settings of sessions and no prepared statements
-            return {"timeout": CONNECT_SECONDS, "command_timeout": CALL_SECONDS, "statement_cache_size": 0}
+            return {"timeout": CONNECT_SECONDS, "command_timeout": self._call_seconds, "statement_cache_size": 0}
         return {
             "timeout": CONNECT_SECONDS,
-            "command_timeout": CALL_SECONDS,
+            "command_timeout": self._call_seconds,
             "server_settings": SESSION,
             "max_cached_statement_lifetime": 0,
         }

@@ -90,7 +90,7 @@ class Notices:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await self._disconnect()
+        self._disconnect()
 
     @property
     def _has_something(self) -> bool:
@@ -105,7 +105,6 @@ class Notices:
                 except (OSError, *DriverError) as error:
                     # They find it at their next poll.
                     log.debug("notify_failed", error=repr(error))
-                    await self._disconnect()
                 await asyncio.sleep(PAUSE_SECONDS)
         finally:
             self._task = None
@@ -122,13 +121,17 @@ class Notices:
         # One message. A hint that a crash loses is worth no sync; and it holds nothing that would have to be quoted.
         assert "'" not in payload
         async with self._sending:
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await self._connector.connect()
-            await self._connection.execute(
-                f"BEGIN; SET LOCAL synchronous_commit = off; SELECT pg_notify('{CHANNEL}', '{payload}'); COMMIT"
-            )
+            try:
+                if self._connection is None or self._connection.is_closed():
+                    self._connection = await self._connector.connect()
+                await self._connection.execute(
+                    f"BEGIN; SET LOCAL synchronous_commit = off; SELECT pg_notify('{CHANNEL}', '{payload}'); COMMIT"
+                )
+            except BaseException:
+                self._disconnect()
+                raise
 
-    async def _disconnect(self) -> None:
+    def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
@@ -155,13 +158,8 @@ class Notices:
                 log.info("listen_again", error=repr(error))
             finally:
                 ear.close()
-                await self._disconnect_if_closed()
             await asyncio.sleep(pause)
             pause = min(pause * 2, RECONNECT_SECONDS_MAX)
-
-    async def _disconnect_if_closed(self) -> None:
-        if self._connection is not None and self._connection.is_closed():
-            await self._disconnect()
 
 
 class _Ear:

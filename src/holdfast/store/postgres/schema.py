@@ -185,7 +185,7 @@ async def _version(connection: Connection) -> int:
     Raises:
         StoreTooNew: this version of Holdfast does not know it.
     """
-    if not await connection.fetchval("SELECT to_regclass('holdfast.meta') IS NOT NULL"):
+    if not await connection.fetchval(SQL["has_schema"]):
         return 0
     found: int = await connection.fetchval(SQL["schema_version"]) or 0
     if found > KNOWN_VERSION:

@@ -39,6 +39,7 @@ from holdfast.store.base import (
 )
 from holdfast.store.postgres import contents, reads, rows, schema, upkeep
 from holdfast.store.postgres.connection import (
+    CALL_SECONDS,
     CONNECT_SECONDS,
     Connection,
     Connector,
@@ -76,6 +77,7 @@ class PostgresStore:
         is_pooled: the URL is that of a pooler in transaction mode; then there are no hints, only polls.
         connections_max: for reads; three more are used for writing and hints.
         retry_seconds: how long a call tries to reach the database before it raises StoreUnavailable.
+        call_seconds: an answer that takes longer is not waited for; the connection is taken for dead.
         notify: tell other processes of commits; without it they find them at their next poll.
     """
 
@@ -88,9 +90,10 @@ class PostgresStore:
         is_pooled: bool = False,
         connections_max: int = CONNECTIONS_MAX,
         retry_seconds: float = RETRY_SECONDS,
+        call_seconds: float = CALL_SECONDS,
         notify: bool = True,
     ) -> None:
-        self._connector = Connector(url, is_pooled=is_pooled)
+        self._connector = Connector(url, is_pooled=is_pooled, call_seconds=call_seconds)
         self._clock = clock or SystemClock()
         self._allow_unsafe = allow_unsafe
         self._connections_max = connections_max

@@ -1,8 +1,14 @@
 -- name: settings
 SELECT current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
     current_setting('full_page_writes') AS full_page_writes, current_setting('server_version_num')::integer AS version,
-    current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby,
-    to_regclass('holdfast.meta') IS NOT NULL AS has_schema
+    current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS is_standby
+
+-- name: has_schema
+-- Not to_regclass: that may still remember that there was none before another process made it.
+SELECT EXISTS (
+    SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'holdfast' AND c.relname = 'meta'
+)
 
 -- name: schema_version
 SELECT value::integer FROM holdfast.meta WHERE key = 'schema_version'

@@ -1,0 +1,3 @@
+"""Fixtures for all tests."""
+
+from tests.support.postgres import database, postgres  # noqa: F401
