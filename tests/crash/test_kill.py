@@ -49,7 +49,7 @@ def judge(report: Report) -> None:
 @pytest.mark.crash
 @pytest.mark.timeout(240)
 async def test_thirty_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
-    judge(await carry_out(tmp_path, int(os.environ.get("KILLS", "30"))))
+    judge(await carry_out(tmp_path, 30))
 
 
 @pytest.mark.faults

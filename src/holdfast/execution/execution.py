@@ -459,6 +459,11 @@ class Execution:
         for timer in (self._park_timer, self._limit_timer, self._abandon_timer):
             if timer is not None:
                 timer.cancel()
+        # Nothing may point back here: what is left in a circle stays in memory until the collector comes, and it
+        # comes seldom. A run that waits would cost 7 KB instead of nothing.
+        self._park_timer = self._limit_timer = self._abandon_timer = None
+        self.writer.on_lost = None
+        self.on_ending.clear()
         self._worker.forget(self)
 
     # Waiting without cost

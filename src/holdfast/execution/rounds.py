@@ -8,6 +8,7 @@ round is open at a time; later calls form the next one.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,7 +36,7 @@ class Rounds:
     """The tool calls of one execution."""
 
     def __init__(self, execution: Execution) -> None:
-        self._execution = execution
+        self._execution: Execution = weakref.proxy(execution)  # it holds us: no circle
         self._next: list[_Call] = []
         self._is_open = False
         self._is_scheduled = False
