@@ -18,6 +18,7 @@ import structlog
 
 from holdfast.clock import Clock
 from holdfast.errors import StoreRefused, StoreTooNew
+from holdfast.store.copy import UNFINISHED
 from holdfast.store.postgres.connection import (
     Backoff,
     Connection,
@@ -47,6 +48,9 @@ NEEDED: Final = {
 
 # A restored store goes on far behind every number that it may have given out and forgotten.
 NUMBERS_SKIPPED: Final = 1_000_000
+
+# In the meta table while a copy fills the store.
+UNFINISHED_KEY: Final = "is_unfinished"
 
 # Migrations and a new epoch of every journal may take long, and are not repeated.
 SLOW_SECONDS: Final = 3600.0
@@ -104,6 +108,8 @@ async def open_database(connector: Connector, *, allow_unsafe: bool, retry_secon
         notices = await _check_settings(connection, connector.location, allow_unsafe=allow_unsafe)
         await _migrate(connection)
         async with connection.transaction():
+            if await connection.fetchval(READS["meta"], UNFINISHED_KEY) is not None:
+                raise StoreRefused(f"{connector.location}: {UNFINISHED}")
             store_id = await connection.fetchval(READS["meta"], "store_id")
             newest = await connection.fetchval(READS["newest"])
             await connection.execute(CHANGES["leave"], "", SLOW_SECONDS)

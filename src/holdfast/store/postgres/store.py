@@ -99,7 +99,7 @@ class PostgresStore:
         self._connections_max = connections_max
         self._retry_seconds = retry_seconds
         self._tells = notify and not is_pooled
-        self._process = ""
+        self.process = ""
         self._pool: Any = None
         self._writer: Writer | None = None
         self._notices: Notices | None = None
@@ -111,7 +111,7 @@ class PostgresStore:
         opened = await schema.open_database(
             self._connector, allow_unsafe=self._allow_unsafe, retry_seconds=self._retry_seconds
         )
-        self._process = f"process_{secrets.token_hex(8)}"
+        self.process = f"process_{secrets.token_hex(8)}"
         self._info = StoreInfo(
             kind="postgres",
             location=self._connector.location,
@@ -121,11 +121,11 @@ class PostgresStore:
             notices=opened.notices,
         )
         self._pool = await self._connector.pool(self._connections_max)
-        self._notices = Notices(self._connector, self._process)
+        self._notices = Notices(self._connector, self.process)
         self._writer = Writer(
             self._connector,
             self._clock,
-            self._process,
+            self.process,
             retry_seconds=self._retry_seconds,
             on_connect=self._look_around,
         )
@@ -204,7 +204,7 @@ class PostgresStore:
         return new_floor
 
     async def _announced(self, owner: str, agents: Sequence[str], floor: int, *, is_second: bool) -> tuple[int, bool]:
-        (row,) = await self._fetch(CHANGE["announce"], self._process, owner, list(agents), floor, is_second)
+        (row,) = await self._fetch(CHANGE["announce"], self.process, owner, list(agents), floor, is_second)
         return row[0], row[1]
 
     async def notices(self, callback: Callable[[Notice], None]) -> None:
@@ -305,7 +305,7 @@ class PostgresStore:
                 # Not there at a second try: the first one deleted it, and its reply was lost.
                 return await upkeep.delete_thread(connection, tenant, thread_id) or tries > 1
 
-        deleted = await self._on_connection(delete)
+        deleted = await self.on_connection(delete)
         if deleted:
             await self._in_portions(upkeep.sweep, 0)
         return deleted
@@ -334,7 +334,7 @@ class PostgresStore:
                         # At a second try it may be our own, whose reply was lost.
                         return None if tries > 1 and known == row else known
 
-        return await self._on_connection(begin)
+        return await self.on_connection(begin)
 
     async def finish_idempotent(self, row: IdempotencyRow) -> None:
         if row.status == 0:
@@ -372,7 +372,7 @@ class PostgresStore:
             async with connection.transaction():
                 await contents.put(connection, file, content)
 
-        await self._on_connection(put)
+        await self.on_connection(put)
 
     async def file(self, tenant: str, file_id: str) -> tuple[File, bytes] | None:
         async def get(connection: Connection) -> tuple[File, bytes] | None:
@@ -384,7 +384,7 @@ class PostgresStore:
                 file = rows.file_of(row)
                 return file, await contents.get(connection, file.sha256)
 
-        return await self._on_connection(get)
+        return await self.on_connection(get)
 
     # Webhooks
 
@@ -444,8 +444,8 @@ class PostgresStore:
                     await self._pool.expire_connections()
                 raise
 
-    async def _on_connection(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Do something that may be done twice."""
+    async def on_connection(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Do something that may be done twice, on a connection of the pool."""
 
         async def once() -> T:
             async with self._connection() as connection:
@@ -463,14 +463,14 @@ class PostgresStore:
             async with connection.transaction():
                 return await work(connection, tries > 1)
 
-        return await self._on_connection(once)
+        return await self.on_connection(once)
 
     async def _fetch(self, text: str, *values: Any) -> list[Record]:
         async def fetch(connection: Connection) -> list[Record]:
             async with self._connector.in_one_place(connection):
                 return await connection.fetch(text, *values)
 
-        return await self._on_connection(fetch)
+        return await self.on_connection(fetch)
 
     async def _value(self, text: str, *values: Any) -> Any:
         found = await self._fetch(text, *values)
@@ -488,7 +488,7 @@ class PostgresStore:
             async with connection.transaction():
                 return await portion(connection, value)
 
-        return await self._on_connection(work)
+        return await self.on_connection(work)
 
     async def _in_portions(self, portion: upkeep.Portion, value: int) -> int:
         went = 0

@@ -16,6 +16,7 @@ import msgspec
 
 from holdfast.errors import StoreRefused, StoreTooNew
 from holdfast.store.base import SCHEMA_VERSION
+from holdfast.store.copy import UNFINISHED
 from holdfast.store.sql import migrations, statements
 from holdfast.store.sqlite.connection import Connection, connect_reader, create, pragma, translated
 from holdfast.store.sqlite.place import Place, sync_directory
@@ -95,6 +96,8 @@ def take_over(connection: Connection, place: Place, now: int) -> Opened:
     their numbers. So every journal gets a new epoch, and new runs get numbers that were never given out.
     """
     sql = statements("sqlite", "upkeep")
+    if get_meta(connection, "is_unfinished"):
+        raise StoreRefused(f"{place.directory}: {UNFINISHED}")
     store_id = str(get_meta(connection, "store_id"))
     span_max = int(get_meta(connection, "span_max") or 0)
     newest = connection.execute(sql["newest_timestamp"], {"span_max": span_max}).get
