@@ -180,7 +180,11 @@ class Server:
             self._clock,
             self._ids,
             WorkerSettings(
-                runs_max=settings.runs_max, threads_max=settings.threads_max, drain_seconds=settings.drain_seconds
+                runs_max=settings.runs_max,
+                threads_max=settings.threads_max,
+                drain_seconds=settings.drain_seconds,
+                lease_seconds=settings.lease_seconds,
+                renew_seconds=settings.lease_seconds / 4,
             ),
         )
         runs = Runs(

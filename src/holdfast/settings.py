@@ -87,6 +87,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: Annotated[
         float, Meta(ge=0, le=3600, description="what executing runs get at a stop, to finish or to reach a step")
     ] = 8.0
+    lease_seconds: Annotated[
+        float,
+        Meta(ge=1, le=300, description="how long a process holds its runs unheard; not normally changed"),
+    ] = 8.0
     retention_days: Annotated[float, Meta(gt=0, description="days that the journal of a finished run is kept")] = 30.0
     run_retention_days: Annotated[float, Meta(gt=0, description="days that the row of a finished run is kept")] = 365.0
     queue_max: Annotated[int, Meta(ge=0, description="queued runs from which on new ones are refused")] = 10_000

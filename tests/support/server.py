@@ -93,15 +93,16 @@ def start_server(
     agents: Path | None = AGENTS,
     environment: Mapping[str, str] | None = None,
     key: str | None = KEY,
+    main: str = _MAIN,
 ) -> ServerProcess:
-    """The same, for tests that end it themselves."""
+    """The same, for tests that end it themselves; `main` is the module that is run."""
     data.mkdir(parents=True, exist_ok=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     settings = {"HOLDFAST_DATA": str(data), "HOLDFAST_PORT": "0", **({} if key is None else {"HOLDFAST_KEYS": key})}
     log = data / "log"
     with log.open("ab") as errors:
         popen = subprocess.Popen(
-            [sys.executable, "-m", _MAIN, *([] if agents is None else [str(agents)])],
+            [sys.executable, "-m", main, *([] if agents is None else [str(agents)])],
             cwd=_ROOT,
             env={**inherited, **settings, **(environment or {})},
             stdout=subprocess.PIPE,
