@@ -148,7 +148,7 @@ async def test_a_database_that_was_exchanged_under_a_running_process_is_noticed(
     hand = await held(store)
     await postgres.execute("UPDATE holdfast.meta SET value = 'elsewhere' WHERE key = 'place'", database=database)
     await postgres.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'holdfast' "
+        "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = 'holdfast' "
         f"AND datname = '{database}'"
     )
 

@@ -53,7 +53,7 @@ class Cluster:
     async def cut_connections(self, having: str) -> None:
         """End the server's side of some connections; `having` is a condition on pg_stat_activity."""
         await self.execute(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
             f"WHERE datname = '{self.database}' AND pid <> pg_backend_pid() AND {having}"
         )
 

@@ -547,6 +547,9 @@ BEGIN
     -- Looked up by themselves, in an index that holds no others; a blank name sorts first.
     left_behind := ARRAY(
         SELECT number FROM heads WHERE lease_owner >= '' AND lease_owner <> own_owner AND lease_until <= clock
+        UNION ALL
+        -- A holder that let a waiting run go and died before it had looked at what came for it.
+        SELECT DISTINCT i.number FROM inbox i JOIN heads h USING (number) WHERE h.lease_owner IS NULL
     );
     WITH queued AS (
         SELECT r.number, r.priority, r.status FROM runs r JOIN heads h USING (number)
@@ -556,7 +559,11 @@ BEGIN
     ), lost AS (
         SELECT r.number, r.priority, r.status FROM heads h JOIN runs r USING (number)
         WHERE h.number = ANY (left_behind) AND r.status <> 'queued' AND r.agent = ANY (agent_names)
-        AND h.lease_owner <> own_owner AND h.lease_until <= clock AND NOT h.is_over
+        AND (
+            h.lease_owner <> own_owner AND h.lease_until <= clock
+            OR h.lease_owner IS NULL AND r.status = 'waiting'
+        )
+        AND NOT h.is_over
         ORDER BY r.priority DESC, r.number LIMIT at_most FOR UPDATE OF h, r SKIP LOCKED
     ), chosen AS (
         SELECT * FROM queued UNION ALL SELECT * FROM lost ORDER BY priority DESC, number LIMIT at_most
