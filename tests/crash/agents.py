@@ -21,7 +21,7 @@ from tests.support.ledger import Ledger
 
 PACE_SECONDS: Final = 0.012
 
-install(os.environ.get("CRASH_AT"))
+install(os.environ.get("CRASH_AT"), os.environ.get("CRASH_MUTANT"))
 ledger = Ledger(os.environ["CRASH_LEDGER"])
 
 

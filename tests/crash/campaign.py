@@ -107,7 +107,7 @@ class Report(msgspec.Struct, kw_only=True):
 class Campaign:
     """Runs one. `kills` many times the server dies; every fifth new one already while it starts."""
 
-    def __init__(self, directory: Path, *, kills: int, seed: int, port: int) -> None:
+    def __init__(self, directory: Path, *, kills: int, seed: int, port: int, mutant: str = "") -> None:
         self.kills, self.seed = kills, seed
         self.random = random.Random(seed)
         self.target = Target(port, KEY)
@@ -117,7 +117,7 @@ class Campaign:
         self.problems: list[str] = []
         self._data = directory / "data"
         self._ledger = directory / "ledger"
-        self._environment = {"HOLDFAST_PORT": str(port), "CRASH_LEDGER": str(self._ledger)}
+        self._environment = {"HOLDFAST_PORT": str(port), "CRASH_LEDGER": str(self._ledger), "CRASH_MUTANT": mutant}
         self._server: ServerProcess | None = None
         self._is_over = False
         self._answering: set[asyncio.Task[None]] = set()

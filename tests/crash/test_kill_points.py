@@ -50,6 +50,17 @@ async def test_a_death_at_this_point_loses_nothing_and_repeats_nothing(tmp_path:
     await _die_at(tmp_path, "tale", points)
 
 
+@pytest.mark.slow
+@pytest.mark.crash
+async def test_events_shown_before_their_commit_would_be_caught(tmp_path: Path) -> None:
+    """The mutant: its readers hold events that no process finds any more."""
+    campaign = Campaign(tmp_path, kills=0, seed=0, port=free_port(), mutant="early")
+
+    await campaign.die_at("tale", ["before:token:8"])
+
+    assert any("saw events that are lost" in problem for problem in campaign.problems), campaign.problems
+
+
 @pytest.mark.faults
 @pytest.mark.crash
 @pytest.mark.parametrize("points", MORE_POINTS, ids=" ".join)

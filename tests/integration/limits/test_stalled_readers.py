@@ -18,7 +18,7 @@ from tests.support.until import until
 AGENTS = Path(__file__).with_name("agents.py")
 READERS = 100
 BYTES_EACH_MAX = 256 * 1024
-STALL_SECONDS = 2.0
+STALL_SECONDS = 4.0
 # More than the kernel's socket buffers hold for each reader, so that the server itself has to wait for them.
 FLOOD = {"count": 12_000, "size": 1024}
 
@@ -106,7 +106,8 @@ async def test_a_hundred_readers_that_stop_reading_hurt_nobody(tmp_path: Path) -
     for reading in (alone.reading, watched.reading, back):
         assert reading.faults == []
         assert len(reading.frames) == 2 * FLOOD["count"] + 2
-    assert watched_seconds < 2 * alone_seconds + 0.5
+    # Had it waited for any of them, it would have waited until they were cut off.
+    assert watched_seconds < min(3 * alone_seconds + 1.5, STALL_SECONDS)
     assert most - before < READERS * BYTES_EACH_MAX
     for rest in rests:
         body = rest.partition(b"\r\n\r\n")[2]
