@@ -4,6 +4,8 @@ Builds everything from settings and runs it: the only module that chooses a stor
 Start: the port is bound, `/health` answers, then the store is opened, the worker begins, `server.json` is written.
 Stop (SIGTERM or SIGINT): streams end, executing runs get their time to finish or to reach a step, what is pending is
 committed, the store is closed. uvicorn by itself waits for open streams for ever, so the signals are ours.
+
+A process may be one of several behind the same port (`Shared`), or have no port at all and only execute (`work`).
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from holdfast.execution.worker import Worker, WorkerSettings
 from holdfast.ids import RandomIds
 from holdfast.journal import Journal
 from holdfast.runs import Caller, Runs
+from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
 from holdfast.shutdown import Shutdown
 from holdfast.store.base import Store
@@ -66,12 +69,25 @@ class CannotListen(HoldfastError):
 class Listening(msgspec.Struct, frozen=True):
     """What a server says once it answers. `first_key` is the plain text of a key that was made just now, else None."""
 
-    url: str
+    url: str  # empty where there is no HTTP
     first_key: str | None
     location: str  # of the store, without secrets
 
 
-def serve(settings: Settings, programs: Registry, *, on_listening: Callable[[Listening], None] | None = None) -> None:
+class Shared(msgspec.Struct, frozen=True):
+    """What the processes behind one port have in common. Whoever started them looks after `server.json`."""
+
+    listener: socket.socket
+    token: str  # of the CLI; any of them may get its calls
+
+
+def serve(
+    settings: Settings,
+    programs: Registry,
+    *,
+    on_listening: Callable[[Listening], None] | None = None,
+    shared: Shared | None = None,
+) -> None:
     """
     Run a server until it is told to stop by SIGTERM or SIGINT. A second SIGINT ends the process at once.
 
@@ -81,25 +97,57 @@ def serve(settings: Settings, programs: Registry, *, on_listening: Callable[[Lis
         CannotListen, InvalidSetting
         StoreError: the store cannot be opened; it was left untouched.
     """
-    configure_logging(settings)
+    if settings.no_worker:
+        require_shared_store(settings, "no_worker", "a server that executes nothing")
+    listener = shared.listener if shared is not None else bind(settings)
+    _run(Server(settings, programs, listener, on_listening, token=None if shared is None else shared.token))
+
+
+def work(settings: Settings, programs: Registry, *, on_ready: Callable[[Listening], None] | None = None) -> None:
+    """
+    Execute runs that other processes accepted, until SIGTERM or SIGINT. Nothing listens.
+
+    Raises:
+        InvalidSetting: the store belongs to one process alone.
+        StoreError: the store cannot be opened; it was left untouched.
+    """
+    require_shared_store(settings, "store", "a worker of its own")
+    _run(Server(msgspec.structs.replace(settings, no_worker=False), programs, None, on_ready))
+
+
+def require_shared_store(settings: Settings, setting: str, what: str) -> None:
+    """
+    Raises:
+        InvalidSetting: the store belongs to one process alone, so that there is nobody to share the work with.
+    """
+    if settings.is_embedded:
+        raise InvalidSetting(
+            f"{what} needs a Postgres store, for an embedded one belongs to exactly one process; name it with "
+            "--store postgresql://… or HOLDFAST_STORE",
+            setting,
+        )
+
+
+def _run(server: Server) -> None:
+    configure_logging(server.settings)
     gc.set_threshold(*GC_THRESHOLDS)
-    listener = _bind(settings)
-    server = Server(settings, programs, listener, on_listening)
-    with contextlib.closing(listener), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with contextlib.closing(server), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(server.run())
 
 
 class Server:
-    """One server process."""
+    """One process: a server, or without a listener a worker."""
 
     def __init__(
         self,
         settings: Settings,
         programs: Registry,
-        listener: socket.socket,
+        listener: socket.socket | None,
         on_listening: Callable[[Listening], None] | None,
+        *,
+        token: str | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._programs = programs
         self._listener = listener
         self._on_listening = on_listening or (lambda _: None)
@@ -107,7 +155,8 @@ class Server:
         self._ids = RandomIds(self._clock)
         self._shutdown = Shutdown()
         self._store = choose_store(settings)
-        self._directory = Path(settings.data)
+        self._file = None if listener is None or token is not None else ServerFile(Path(settings.data))
+        self._token = token
         fixed = environment_grants(settings.keys, settings.key_hashes)
         self._authenticator = Authenticator(fixed, header=settings.key_header, is_open=settings.no_auth)
         self._services = Services(
@@ -126,27 +175,32 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where this server is reached from the same machine."""
-        host = self._settings.host.strip("[]")
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not listened on
-        port = self._listener.getsockname()[1]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        """Where this server is reached from the same machine; a worker is not."""
+        return "" if self._listener is None else url_of(self.settings, self._listener)
+
+    def close(self) -> None:
+        """Let go of the port."""
+        if self._listener is not None:
+            self._listener.close()
 
     async def run(self) -> None:
         """Start, serve until the stop, and clean up."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        if self._listener is None:
+            await self._run_until_stop()
+            return
         http = _Http(self._http_config())
         serving = asyncio.create_task(http.serve(sockets=[self._listener]), name="http")
         await http.is_up.wait()
         try:
-            await self._run_behind_http()
+            await self._run_until_stop()
         finally:
             http.should_exit = True
             await serving
 
-    async def _run_behind_http(self) -> None:
+    async def _run_until_stop(self) -> None:
         try:
             journal, worker = await self._open()
             try:
@@ -168,7 +222,7 @@ class Server:
 
     async def _open(self) -> tuple[Journal, Worker]:
         """Open the store, begin to work, and let the door open."""
-        settings = self._settings
+        settings = self.settings
         info = await self._store.open()
         for notice in info.notices:
             log.warning("store_notice", message=notice)
@@ -180,7 +234,7 @@ class Server:
             self._clock,
             self._ids,
             WorkerSettings(
-                runs_max=settings.runs_max,
+                runs_max=0 if settings.no_worker else settings.runs_max,
                 threads_max=settings.threads_max,
                 drain_seconds=settings.drain_seconds,
                 lease_seconds=settings.lease_seconds,
@@ -206,19 +260,24 @@ class Server:
             await self._neighbours.start()
         await self._authenticator.start(self._store)
         self._services.opened = runs
-        self._write_server_file()
+        self._let_in_cli()
         self._tasks.append(asyncio.create_task(self._prune_forever(), name="retention"))
-        self._preload()
+        if not settings.no_worker:
+            self._preload()
         # Everything up to here lives as long as the process; the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        log.info("listening", url=self.url, store=info.kind, location=info.location, agents=self._programs.names())
+        facts = {"store": info.kind, "location": info.location, "agents": self._programs.names()}
+        if self._listener is None:
+            log.info("working", **facts)
+        else:
+            log.info("listening", url=self.url, **facts)
         self._on_listening(Listening(self.url, first_key, info.location))
         return journal, worker
 
     async def _first_key(self) -> str | None:
-        settings = self._settings
-        if settings.no_auth or settings.keys or settings.key_hashes:
+        settings = self.settings
+        if self._listener is None or settings.no_auth or settings.keys or settings.key_hashes:
             return None
         return await create_first_key(self._store, self._clock, self._ids)
 
@@ -240,7 +299,7 @@ class Server:
         )
 
     def _door(self) -> Door:
-        settings = self._settings
+        settings = self.settings
         is_development = settings.no_auth or key_hash(DEVELOPMENT_KEY) in {
             *map(key_hash, settings.keys),
             *settings.key_hashes,
@@ -273,7 +332,7 @@ class Server:
                 threading.Thread(target=work, name=f"preload {program.name}", daemon=True).start()
 
     async def _prune_forever(self) -> None:
-        settings = self._settings
+        settings = self.settings
         while True:
             await asyncio.sleep(PRUNE_SECONDS)
             now = self._clock.now()
@@ -291,23 +350,17 @@ class Server:
 
     # server.json: how the CLI finds this process, and the token it may call it with
 
-    @property
-    def _server_file(self) -> Path:
-        return self._directory / "server.json"
-
-    def _write_server_file(self) -> None:
-        token = self._ids.secret("hfs")
+    def _let_in_cli(self) -> None:
+        if self._listener is None:
+            return
+        token = self._token or self._ids.secret("hfs")
         self._authenticator.add(Grant(Caller("cli"), key_hash(token)))
-        content = msgspec.json.encode({"url": self.url, "pid": os.getpid(), "token": token})
-        self._directory.mkdir(parents=True, exist_ok=True)
-        draft = self._server_file.with_suffix(f".{os.getpid()}")
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-        draft.replace(self._server_file)
+        if self._file is not None:
+            self._file.write(self.url, token)
 
     def _remove_server_file(self) -> None:
-        self._server_file.unlink(missing_ok=True)
+        if self._file is not None:
+            self._file.remove()
 
 
 class _Http(uvicorn.Server):
@@ -371,10 +424,13 @@ def served_apis(settings: Settings) -> list[Api]:
 
 def configure_logging(settings: Settings) -> None:
     """Structured lines on stderr. Nothing that is logged holds a key: calls log names of keys and ids of runs."""
+    # A traceback shows no local variables: in the driver's frames the database's password is among them.
     renderer = (
         structlog.processors.JSONRenderer()
         if settings.log_json
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[
@@ -390,7 +446,7 @@ def configure_logging(settings: Settings) -> None:
     )
 
 
-def _bind(settings: Settings) -> socket.socket:
+def bind(settings: Settings) -> socket.socket:
     """
     The listening socket, so that a port in use is told before anything is started.
 
@@ -411,6 +467,14 @@ def _bind(settings: Settings) -> socket.socket:
         listener.close()
         raise CannotListen(f"cannot listen on {settings.host}:{settings.port}: {exc.strerror or exc}") from exc
     return listener
+
+
+def url_of(settings: Settings, listener: socket.socket) -> str:
+    """Where a server that listens there is reached from the same machine."""
+    host = settings.host.strip("[]")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not listened on
+    port = listener.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

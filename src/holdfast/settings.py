@@ -96,6 +96,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     queue_max: Annotated[int, Meta(ge=0, description="queued runs from which on new ones are refused")] = 10_000
     runs_max: Annotated[int, Meta(ge=1, description="runs executed at once in this process")] = 1000
     threads_max: Annotated[int, Meta(ge=1, description="sync functions executed at once in this process")] = 100
+    no_worker: Annotated[
+        bool, Meta(description="execute no runs here: other processes of the same Postgres store do")
+    ] = False
+    workers: Annotated[
+        int, Meta(ge=1, le=256, description="processes that share the port; more than one needs a Postgres store")
+    ] = 1
     run_seconds_max: Annotated[
         Annotated[float, Meta(gt=0)] | None,
         Meta(description="execution time after which a run fails; waiting does not count"),
@@ -130,6 +136,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Settings(host={self.host!r}, port={self.port}, data={self.data!r}, …)"  # some fields are secrets
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the store belongs to one process alone."""
+        return "://" not in (self.store or "")
 
     @property
     def is_loopback(self) -> bool:

@@ -13,6 +13,7 @@ from holdfast.cli.app import app
 COMMANDS = (
     "",
     "serve",
+    "worker",
     "dev",
     "demo",
     "verify",

@@ -28,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("serve", epilog=serving.SERVE_EXAMPLES)(serving.serve)
+app.command("worker", epilog=serving.WORKER_EXAMPLES)(serving.worker)
 app.command("dev", epilog=serving.DEV_EXAMPLES)(serving.dev)
 app.command("demo")(demo.demo)
 app.add_typer(runs.app, name="runs")

@@ -1,4 +1,4 @@
-"""`holdfast serve` and `holdfast dev`: starting a server."""
+"""`holdfast serve`, `holdfast dev` and `holdfast worker`: starting a server, or what executes for others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,15 @@ SERVE_EXAMPLES = """Examples:
 
     holdfast serve agent.py --agent assistant     the file's agents, and the assistant by default
 
+    holdfast serve --store postgresql://db/holdfast --workers 4     four processes on one port
+
 Every setting is also a variable: HOLDFAST_PORT, HOLDFAST_KEYS, HOLDFAST_MODEL … (docs/settings.md)."""
+
+WORKER_EXAMPLES = """Examples:
+
+    HOLDFAST_STORE=postgresql://db/holdfast holdfast worker agent.py
+
+    holdfast serve agent.py --store postgresql://db/holdfast --no-worker     what takes the calls"""
 
 DEV_EXAMPLES = "Example:  holdfast dev agent.py"
 
@@ -36,7 +44,15 @@ AgentOption = Annotated[
 ]
 StoreOption = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="Keep runs here instead of in the data directory.", show_default=False),
+    typer.Option(
+        metavar="DIR|URL",
+        help="Keep runs here instead of in the data directory: a directory, or postgresql://… (a URL with a password "
+        "better by HOLDFAST_STORE: arguments can be seen).",
+        show_default=False,
+    ),
+]
+LogLevelOption = Annotated[
+    str | None, typer.Option(help="debug, info, warning or error. \\[default: info]", show_default=False)
 ]
 
 
@@ -61,9 +77,20 @@ def serve(
     ] = None,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Ask for no key; only on a loopback host.")] = False,
     agent: AgentOption = None,
-    log_level: Annotated[
-        str | None, typer.Option(help="debug, info, warning or error. \\[default: info]", show_default=False)
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=256,
+            help="Processes that share the port, on a Postgres store. \\[default: 1]",
+            show_default=False,
+        ),
     ] = None,
+    no_worker: Annotated[
+        bool, typer.Option("--no-worker", help="Execute nothing: other processes of the Postgres store do.")
+    ] = False,
+    log_level: LogLevelOption = None,
     with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     brief: Annotated[bool, typer.Option("--brief", hidden=True)] = False,
 ) -> None:
@@ -82,9 +109,31 @@ def serve(
         "keys": tuple(key) if key else None,
         "no_auth": no_auth or None,
         "agent": agent,
+        "workers": workers,
+        "no_worker": no_worker or None,
         "log_level": log_level,
     }
-    start_server(target, flags, parent=with_parent, brief=brief)
+    if status := start_server(target, flags, parent=with_parent, brief=brief):
+        raise typer.Exit(status)
+
+
+def worker(
+    target: TargetArgument = None,
+    store: StoreOption = None,
+    agent: AgentOption = None,
+    runs_max: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Runs at once. \\[default: 1000]", show_default=False)
+    ] = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """
+    Execute runs that servers on the same Postgres store accepted; without HTTP.
+
+    Any number may run, on any machines. SIGTERM or Ctrl-C hands over what is being executed.
+    """
+    from holdfast.cli.starting import start_worker
+
+    start_worker(target, {"store": store, "agent": agent, "runs_max": runs_max, "log_level": log_level})
 
 
 def dev(

@@ -19,7 +19,7 @@ from holdfast.agents.assistant.program import AssistantProgram
 from holdfast.agents.registry import Registry, registry_of
 from holdfast.api.http.auth import DEVELOPMENT_KEY
 from holdfast.cli.screen import out
-from holdfast.server import Listening, serve
+from holdfast.server import Listening, serve, work
 from holdfast.settings import Settings, load_settings
 
 PARENT_SECONDS: Final = 0.5
@@ -29,9 +29,9 @@ OFFLINE: Final = (
 )
 
 
-def start_server(target: str | None, flags: Mapping[str, Any], *, parent: int | None, brief: bool) -> None:
+def start_server(target: str | None, flags: Mapping[str, Any], *, parent: int | None, brief: bool) -> int:
     """
-    Serve until a signal says stop.
+    Serve until a signal says stop; the exit status comes back.
 
     Args:
         parent: the pid without which this process shall not live on.
@@ -41,19 +41,48 @@ def start_server(target: str | None, flags: Mapping[str, Any], *, parent: int | 
         TargetError, InvalidSetting, ModelNotConfigured, CannotListen, StoreError: nothing was started.
     """
     settings = load_settings(os.environ, **flags)
-    programs = registry_of(target, lambda: _assistant(settings), default=settings.agent)
     if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), name="parent", daemon=True).start()
+        threading.Thread(target=end_with, args=(parent,), name="parent", daemon=True).start()
+    if settings.workers > 1:
+        from holdfast.cli.workers import Workers
+
+        return Workers(settings, target).run()
+    programs = registry_of(target, lambda: assistant_of(settings), default=settings.agent)
 
     def announce(listening: Listening) -> None:
-        text = f"[green]ready[/green] {listening.url}" if brief else _announcement(settings, programs, listening)
-        # In one go, for whoever reads along; and commands stay one line, however narrow the terminal is.
-        out().print(text, soft_wrap=True)
+        say(f"[green]ready[/green] {listening.url}" if brief else announcement(settings, programs, listening))
 
     serve(settings, programs, on_listening=announce)
+    return 0
 
 
-def _assistant(settings: Settings) -> AssistantProgram:
+def start_worker(target: str | None, flags: Mapping[str, Any]) -> None:
+    """
+    Execute runs until a signal says stop.
+
+    Raises:
+        TargetError, InvalidSetting, ModelNotConfigured, StoreError: nothing was started.
+    """
+    settings = load_settings(os.environ, **flags)
+    programs = registry_of(target, lambda: assistant_of(settings), default=settings.agent)
+
+    def announce(listening: Listening) -> None:
+        lines = [
+            f"[bold]Holdfast[/bold] works on [bold]{escape(listening.location)}[/bold]",
+            f"  agents  {', '.join(programs.names())}",
+        ]
+        say("\n".join([*lines, *_told_of_model(programs)]))
+
+    work(settings, programs, on_ready=announce)
+
+
+def say(text: str) -> None:
+    """What is said when it is up: in one go, for whoever reads along; and commands stay one line on any terminal."""
+    out().print(text, soft_wrap=True)
+
+
+def assistant_of(settings: Settings) -> AssistantProgram:
+    """The assistant as it is set."""
     return AssistantProgram(
         settings.model,
         key=settings.model_key,
@@ -64,7 +93,7 @@ def _assistant(settings: Settings) -> AssistantProgram:
     )
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """Stop this process when its parent is gone: whoever started it can not do so any more."""
     pause = threading.Event()
     while os.getppid() == parent:
@@ -72,7 +101,8 @@ def _end_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _announcement(settings: Settings, programs: Registry, listening: Listening) -> str:
+def announcement(settings: Settings, programs: Registry, listening: Listening) -> str:
+    """Where it listens, what it serves and where it keeps it; and what its user has to know."""
     names = [f"{name} (default)" if name == programs.default else name for name in programs.names()]
     lines = [
         f"[bold]Holdfast[/bold] listens on [bold]{listening.url}[/bold]",
@@ -81,8 +111,11 @@ def _announcement(settings: Settings, programs: Registry, listening: Listening) 
     ]
     if settings.store is not None:
         lines.append(f"  store   {escape(listening.location)}")
-    if any(isinstance(program, AssistantProgram) and program.is_offline for program in programs):
-        lines += ["  model   offline", "", f"[yellow]{OFFLINE}[/yellow]"]
+    if settings.workers > 1:
+        lines.append(f"  workers {settings.workers}")
+    lines += _told_of_model(programs)
+    if settings.no_worker:
+        lines += ["", "[yellow]Runs are executed by other processes of this store: holdfast worker[/yellow]"]
     if settings.no_auth:
         lines += ["", "[yellow]No key is asked for: every program on this machine can call this server.[/yellow]"]
     if listening.first_key is not None:
@@ -92,6 +125,12 @@ def _announcement(settings: Settings, programs: Registry, listening: Listening) 
     if key is not None or settings.no_auth:
         lines += ["", "Try it:", "", escape(example(settings, programs, listening.url, key)), ""]
     return "\n".join(lines)
+
+
+def _told_of_model(programs: Registry) -> list[str]:
+    if any(isinstance(program, AssistantProgram) and program.is_offline for program in programs):
+        return ["  model   offline", "", f"[yellow]{OFFLINE}[/yellow]"]
+    return []
 
 
 def example(settings: Settings, programs: Registry, url: str, key: str | None) -> str:

@@ -37,7 +37,7 @@ UNSERVED_SECONDS = 600
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds. Tests shorten them; users have no reason to."""
 
-    runs_max: int = 1000  # executed at once in this process
+    runs_max: int = 1000  # executed at once in this process; 0: none, what it accepts is queued for others
     threads_max: int = 100  # sync functions and steps at once
     lease_seconds: float = 8.0
     renew_seconds: float = 2.0
@@ -135,6 +135,11 @@ class Worker:
     def executing(self) -> int:
         """How many runs are in memory here."""
         return len(self._executions)
+
+    @property
+    def _served(self) -> list[str]:
+        """The agents whose runs are executed here."""
+        return sorted(self.programs.names()) if self.settings.runs_max else []
 
     def serves(self, agent: str) -> bool:
         return self.programs.get(agent) is not None
@@ -268,7 +273,7 @@ class Worker:
         while self.has_room:
             room = min(self.settings.runs_max - len(self._executions) - self._starting, 100)
             found = await self._store.claim(
-                self.owner, sorted(self.programs.names()), limit=room, lease_seconds=self.settings.lease_seconds
+                self.owner, self._served, limit=room, lease_seconds=self.settings.lease_seconds
             )
             await asyncio.gather(*(self._take_up_or_leave(run) for run in found))
             if len(found) < room:
@@ -307,7 +312,7 @@ class Worker:
 
     async def _fail_unserved(self) -> None:
         before = self.clock.now() - UNSERVED_SECONDS * 1_000_000
-        for run in await self._store.unserved(sorted(self.programs.names()), queued_before=before):
+        for run in await self._store.unserved(self._served, queued_before=before):
             failure = failure_of(AgentMissing(f"no process served agent {run.agent!r} for {UNSERVED_SECONDS} s"))
             try:
                 await self.facts.fail(run, failure)
@@ -336,8 +341,8 @@ class Worker:
             StoreUnavailable: nobody knows; they may run out.
         """
         began = self.clock.monotonic()
-        agents = sorted(self.programs.names()) if self.settings.runs_max else []
-        self.journal.raise_floor(await self._store.announce(self.owner, agents, floor=self.journal.floor()))
+        floor = self.journal.floor()
+        self.journal.raise_floor(await self._store.announce(self.owner, self._served, floor=floor))
         executions = [item for item in self._executions.values() if not item.is_over]
         leases = [Lease(item.run.number, item.run.lease_epoch) for item in executions]
         lost = (
