@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -120,6 +120,7 @@ class Campaign:
         self._environment = {"HOLDFAST_PORT": str(port), "CRASH_LEDGER": str(self._ledger), "CRASH_MUTANT": mutant}
         self._server: ServerProcess | None = None
         self._is_over = False
+        self._is_approved: Callable[[], bool] = lambda: self.random.random() < 0.5
         self._answering: set[asyncio.Task[None]] = set()
 
     async def carry_out(self) -> Report:
@@ -143,6 +144,7 @@ class Campaign:
     async def die_at(self, agent: str, points: Sequence[str]) -> None:
         """One run through processes that die at these points, one after the other, and a last one that lives."""
         calling: asyncio.Task[None] | None = None
+        self._is_approved = lambda: True
         try:
             for point in points:
                 await self._start(point)
@@ -298,7 +300,7 @@ class Campaign:
         if self.random.random() < 0.3 and not self._is_over:
             lives = len(self.lives)
             await until(lambda: len(self.lives) > lives or self._is_over, seconds=120)
-        answer: Any = self.random.random() < 0.5 if interrupt["kind"] == "approval" else "yes"
+        answer: Any = self._is_approved() if interrupt["kind"] == "approval" else "yes"
         path = f"/runs/{run.run_id}/interrupts/{interrupt['interrupt_id']}"
         given = await self.target.insist("POST", path, {"answer": answer})
         if given.status == 200:

@@ -33,7 +33,7 @@ async def carry_out(directory: Path, kills: int) -> Report:
     campaign = Campaign(directory, kills=kills, seed=seed, port=free_port())
     report = await campaign.carry_out()
     print("\n" + "\n".join(report.lines()))  # noqa: T201  the report is what this is for
-    assert campaign.problems == [], f"CRASH_SEED={seed}"
+    assert not campaign.problems, "\n".join([f"CRASH_SEED={seed}", *campaign.problems])
     return report
 
 

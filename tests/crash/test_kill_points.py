@@ -21,6 +21,8 @@ POINTS = [
     ["before:complete:1"],
     ["after:complete:1"],
     ["after:token:8", "take_up:1", "after:restarted:1"],
+    # The payment, the payment again that a person allowed, and once more.
+    ["after:step_started:2", "after:step_started:1", "after:step_started:1"],
 ]
 MORE_POINTS = [
     ["before:token:8"],

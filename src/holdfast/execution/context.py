@@ -261,6 +261,8 @@ class Context:
         known = self._record.step(key)
         opened = OpenStep(key, name, known.attempts if known else 1, at_most_once, visible, self._execution.now())
         if known is not None and known.at_most_once:
+            # Earlier crashes of this step were asked about, too; nobody will ask for those answers again.
+            self._record.consume(key)
             decision = await self._ask_outcome_unknown(opened)
             if decision.has_output:
                 await self.complete_step(opened, decision.output, side_effects=True)
@@ -299,6 +301,8 @@ class Context:
             mark=opened.key,
             steps=[opened.row(self._execution.run.number, status="completed", now=now, output=data)],
         )
+        # Done again, it need not have asked for everything that an earlier attempt recorded inside it.
+        self._record.consume(opened.key)
         self._execution.step_ended(opened)
         if side_effects:
             await self._writer.durable()
@@ -333,6 +337,7 @@ class Context:
             return
         row = opened.row(self._execution.run.number, status="failed", now=now, error=failure)
         self._writer.write(*events, mark=opened.key, steps=[row])
+        self._record.consume(opened.key)
         await self._writer.durable()
         raise_recorded(row)
 
