@@ -23,7 +23,7 @@ COMMANDS = (
     "keys",
     *(f"keys {name}" for name in ("add", "list", "revoke")),
     "store",
-    *(f"store {name}" for name in ("backup", "restore")),
+    *(f"store {name}" for name in ("status", "migrate", "copy", "backup", "restore")),
 )
 
 

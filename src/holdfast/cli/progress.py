@@ -12,6 +12,16 @@ LOOK_SECONDS = 0.2
 
 
 @contextmanager
+def counting(text: str) -> Iterator[Callable[[str, int], None]]:
+    """Show of what there is how much by now, as often as the work inside tells."""
+    if not notes().is_terminal:
+        yield lambda _, __: None
+        return
+    with notes().status(text) as status:
+        yield lambda name, count: status.update(f"{text}: {name} {count:,}")
+
+
+@contextmanager
 def growing(text: str, size: Callable[[], int]) -> Iterator[None]:
     """Show how many bytes there are by now, as long as the work inside goes on."""
     if not notes().is_terminal:

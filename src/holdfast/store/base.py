@@ -196,6 +196,16 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     notices: tuple[str, ...] = ()
 
 
+class SchemaStatus(msgspec.Struct, frozen=True):
+    """How far the schema of a store is, and what lies in it; found without changing anything."""
+
+    found: int  # 0: there is none yet
+    known: int
+    pending: tuple[str, ...]  # names of the migrations that would run
+    store_id: str = ""
+    runs: Mapping[str, int] = {}  # by status
+
+
 class Lost(msgspec.Struct, frozen=True):
     """What is gone of the history of a tenant, or of one of its threads, by time in microseconds."""
 

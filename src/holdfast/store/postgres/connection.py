@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -68,6 +69,10 @@ _AGAIN: Final = (
 
 # A NUL cannot be kept as text by Postgres. It becomes ESC 0, and an ESC becomes ESC 1.
 _ESC: Final = "\x1b"
+
+# One or several, as libpq takes them.
+_HOST: Final = r"(\[[0-9a-fA-F:.]+\]|[^:\[\],]*)(:\d+)?"
+_HOSTS: Final = re.compile(f"{_HOST}(,{_HOST})*")
 
 T = TypeVar("T")
 
@@ -234,8 +239,20 @@ async def persist(call: Callable[[], Awaitable[T]], *, seconds_max: float, locat
 
 
 def location_of(url: str) -> str:
-    """Where a database is, without secrets."""
-    parts = urlsplit(url)
-    host = parts.hostname or "localhost"
-    port = f":{parts.port}" if parts.port else ""
-    return f"postgresql://{host}{port}{parts.path}"
+    """
+    Where a database is, without secrets.
+
+    Raises:
+        StoreRefused: a password that is not written as URLs want it would be taken for something else, and be shown.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    hosts = parts.netloc.rpartition("@")[2]
+    if not parts.scheme or not _HOSTS.fullmatch(hosts) or "@" in parts.path + parts.query + parts.fragment:
+        raise StoreRefused(
+            "the URL of the store cannot be read; inside a user's name or password, letters such as / ? # @ : are "
+            "written as %2F %3F %23 %40 %3A"
+        )
+    return f"postgresql://{hosts or 'localhost'}{parts.path}"

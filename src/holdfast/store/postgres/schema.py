@@ -18,6 +18,7 @@ import structlog
 
 from holdfast.clock import Clock
 from holdfast.errors import StoreRefused, StoreTooNew
+from holdfast.store.base import SchemaStatus
 from holdfast.store.copy import UNFINISHED
 from holdfast.store.postgres.connection import (
     Backoff,
@@ -60,14 +61,6 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-class SchemaStatus(msgspec.Struct, frozen=True):
-    """How far the schema of a database is."""
-
-    found: int  # 0: there is none yet
-    known: int
-    pending: tuple[str, ...]  # names of the migrations that would run
-
-
 class Opened(msgspec.Struct, frozen=True):
     """What was found at opening."""
 
@@ -87,11 +80,16 @@ async def migrate(url: str, *, is_pooled: bool = False) -> SchemaStatus:
 
 
 async def status(url: str, *, is_pooled: bool = False) -> SchemaStatus:
-    """How far the schema is. Nothing is changed."""
+    """How far the schema is, and what lies in it. Nothing is changed."""
 
     async def look(connection: Connection) -> SchemaStatus:
         async with connection.transaction(readonly=True):
-            return _status(await _version(connection))
+            how_far = _status(await _version(connection))
+            if not how_far.found:
+                return how_far
+            store_id = await connection.fetchval(READS["meta"], "store_id")
+            runs = {row[0]: row[1] for row in await connection.fetch(SQL["count_runs"], timeout=SLOW_SECONDS)}
+            return msgspec.structs.replace(how_far, store_id=store_id, runs=runs)
 
     return await _with_connection(Connector(url, is_pooled=is_pooled), 5.0, look)
 

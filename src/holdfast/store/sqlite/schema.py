@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.errors import StoreRefused, StoreTooNew
-from holdfast.store.base import SCHEMA_VERSION
+from holdfast.store.base import SCHEMA_VERSION, SchemaStatus
 from holdfast.store.copy import UNFINISHED
 from holdfast.store.sql import migrations, statements
 from holdfast.store.sqlite.connection import Connection, connect_reader, create, pragma, translated
@@ -71,6 +71,32 @@ def prepare(place: Place) -> None:
             found=version,
             known=SCHEMA_VERSION,
         )
+
+
+def status(directory: Path) -> SchemaStatus:
+    """
+    How far the schema of the store in a directory is, and what lies in it. Nothing is changed; a server may run on it.
+
+    Raises:
+        StoreTooNew, StoreRefused
+    """
+    path = Place(directory).database
+    if not path.exists():
+        return SchemaStatus(0, SCHEMA_VERSION, _pending(0))
+    prepare(Place(directory))
+    with translated(path):
+        connection = connect_reader(path)
+        try:
+            found = pragma(connection, "user_version")
+            counts = connection.execute(statements("sqlite", "upkeep")["count_runs"]).fetchall()
+            runs = {str(name): int(str(count)) for name, count in counts}
+            return SchemaStatus(found, SCHEMA_VERSION, _pending(found), str(get_meta(connection, "store_id")), runs)
+        finally:
+            connection.close()
+
+
+def _pending(found: int) -> tuple[str, ...]:
+    return tuple(f"{item.version:04}_{item.name}" for item in migrations("sqlite") if item.version > found)
 
 
 def migrate(connection: Connection) -> None:

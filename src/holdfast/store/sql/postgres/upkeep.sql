@@ -13,6 +13,9 @@ SELECT EXISTS (
 -- name: schema_version
 SELECT value::integer FROM holdfast.meta WHERE key = 'schema_version'
 
+-- name: count_runs
+SELECT status, count(*) FROM holdfast.runs GROUP BY status
+
 -- name: lock
 SELECT pg_advisory_xact_lock(4712895173263741270)
 

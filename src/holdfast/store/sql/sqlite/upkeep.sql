@@ -90,3 +90,6 @@ DELETE FROM files WHERE number IS NULL AND created_at < ?
 
 -- name: contents
 SELECT DISTINCT sha256 FROM files
+
+-- name: count_runs
+SELECT status, count(*) FROM runs GROUP BY status
