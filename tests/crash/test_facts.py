@@ -79,6 +79,32 @@ async def test_a_fact_outlives_a_holder_that_dies_before_it_has_looked(tmp_path:
     assert ended.status == status
 
 
+async def test_an_answer_that_comes_while_a_waiting_run_is_let_go_has_it_executed_again(tmp_path: Path) -> None:
+    """Code that takes a moment to stop does not see the answer any more, and the run must not wait for another one."""
+    stopped = asyncio.Event()
+
+    @agent("slow_to_stop")
+    async def slow_to_stop(context: Context, input: Any) -> Any:
+        try:
+            return await context.ask("Which?")
+        finally:
+            await stopped.wait()
+
+    async with kernel(tmp_path, slow_to_stop, settings=replace(QUICK, grace_seconds=60, cancel_seconds=60)) as it:
+        run = await it.start("slow_to_stop")
+        await it.runs.wait(CALLER, run.run_id, timeout=10)
+        execution = it.worker.execution(run.number)
+        assert execution is not None
+        execution.end(Ending.PARK)
+        await _accept(it, run, "answer")
+        await it.worker.look_at_inbox([run.number])
+        stopped.set()
+
+        ended = await it.finished(run, seconds=5)
+
+    assert ended.status == "completed"
+
+
 async def test_code_that_returns_before_its_answer_is_committed_completes(tmp_path: Path) -> None:
     """The disk is slow: answer and end go in one write."""
     async with kernel(tmp_path, asker, settings=replace(QUICK, grace_seconds=60)) as it:

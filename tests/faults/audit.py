@@ -45,6 +45,11 @@ SELECT h.number, h.lease_epoch FROM audit.holders o JOIN holdfast.heads h ON h.l
 WHERE o.writer = $1 AND NOT h.is_over AND h.lease_until > holdfast.lease_clock()
 """
 
+HOLDING = """
+SELECT DISTINCT o.writer FROM audit.holders o JOIN holdfast.heads h ON h.lease_owner = o.owner
+WHERE NOT h.is_over AND h.lease_until > holdfast.lease_clock()
+"""
+
 TAKEN_OVER = """
 SELECT count(*) FROM holdfast.heads h JOIN unnest($1::bigint[], $2::bigint[]) AS lease (number, epoch) USING (number)
 WHERE h.lease_epoch > lease.epoch
@@ -82,6 +87,10 @@ class Eye:
     async def held(self, writer: str) -> list[tuple[int, int]]:
         """The runs that a process holds, with the epochs of their leases."""
         return [(row[0], row[1]) for row in await self.try_fetch(HELD, writer)]
+
+    async def holding(self) -> set[str]:
+        """The processes that hold runs."""
+        return {row[0] for row in await self.try_fetch(HOLDING)}
 
     async def taken_over(self, leases: list[tuple[int, int]]) -> int:
         """How many of these leases somebody else has taken since."""

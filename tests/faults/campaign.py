@@ -58,7 +58,7 @@ FAULTS: Final = ("kills", "postgres_stops", "pauses", "cuts", "listens")
 SIZES: Final = {
     "commit": Size(servers=3, slots=6, readers=2, kills=6, postgres_stops=2, pauses=3, cuts=6, listens=2, runs_min=15),
     "nightly": Size(
-        servers=4, slots=20, readers=3, kills=1000, postgres_stops=100, pauses=200, cuts=200, listens=50, runs_min=2000
+        servers=5, slots=20, readers=3, kills=1000, postgres_stops=100, pauses=200, cuts=200, listens=50, runs_min=2000
     ),
     "release": Size(
         servers=6, slots=40, readers=3, kills=3000, postgres_stops=300, pauses=600, cuts=600, listens=150, runs_min=6000
@@ -85,7 +85,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             for name in FAULTS
             if self.hits[name] < HITS_MIN * self.done[name]
         ]
-        if self.findings.statuses["completed"] < self.size.runs_min:
+        # Who was told to stop early needs only as many as belong to the faults that were reached.
+        share = sum(self.done.values()) / max(sum(self.size.planned().values()), 1)
+        if self.findings.statuses["completed"] < self.size.runs_min * share:
             wrong.append(f"only {self.findings.statuses['completed']} runs completed")
         return wrong
 
@@ -210,13 +212,22 @@ class Campaign:
         until_at = time.monotonic() + self._seconds_max
         async with asyncio.TaskGroup() as group:
             for name, fault in kinds:
-                seed = self._random.randrange(1 << 32)
-                group.create_task(self._again_and_again(name, fault, random.Random(seed), until_at))
+                count = getattr(self.size, name)
+                hands = HANDS.get(name, 1) if self.size.servers > 3 else 1
+                for hand in range(hands):
+                    chance = random.Random(self._random.randrange(1 << 32))
+                    turns = len(range(hand, count, hands))
+                    group.create_task(self._again_and_again(name, fault, chance, turns, until_at))
 
     async def _again_and_again(
-        self, name: str, fault: Callable[[random.Random], Awaitable[bool]], chance: random.Random, until_at: float
+        self,
+        name: str,
+        fault: Callable[[random.Random], Awaitable[bool]],
+        chance: random.Random,
+        turns: int,
+        until_at: float,
     ) -> None:
-        for _ in range(getattr(self.size, name)):
+        for _ in range(turns):
             # The one wait that is meant: a fault comes at any moment.
             await asyncio.sleep(chance.uniform(*PAUSES[name]))
             if time.monotonic() > until_at:
@@ -230,7 +241,7 @@ class Campaign:
         """A server that nothing else is done to; one is always left alone."""
         async with self._is_free:
             await self._is_free.wait_for(lambda: sum(not slot.is_busy for slot in self._cluster.slots) > 1)
-            slot = chance.choice([slot for slot in self._cluster.slots if not slot.is_busy])
+            slot = await self._one_with_runs(chance)
             slot.is_busy = True
         try:
             yield slot
@@ -239,9 +250,14 @@ class Campaign:
                 slot.is_busy = False
                 self._is_free.notify_all()
 
+    async def _one_with_runs(self, chance: random.Random) -> Slot:
+        """A server that nothing is done to, better one that executes something."""
+        holding = await self._eye.holding()
+        free = [slot for slot in self._cluster.slots if not slot.is_busy]
+        return chance.choice([slot for slot in free if slot.name in holding] or free)
+
     async def _kill(self, chance: random.Random) -> bool:
         async with self._a_slot(chance) as slot:
-            await self._busy_with_runs(slot)
             if chance.random() < self._freezes:
                 # What is shown before it is on disk would be seen now, and lost.
                 slot.line.freeze()
@@ -262,7 +278,6 @@ class Campaign:
     async def _pause(self, chance: random.Random) -> bool:
         """Stop a process until its runs were taken over, or for two leases."""
         async with self._a_slot(chance) as slot:
-            await self._busy_with_runs(slot)
             held = await self._eye.held(slot.name)
             self._cluster.stop(slot)
             try:
@@ -278,21 +293,23 @@ class Campaign:
         return taken > 0
 
     async def _cut(self, chance: random.Random) -> bool:
-        async with self._a_slot(chance) as slot:
-            await self._busy_with_runs(slot)
-            kind = ("closed", "half-open", "reply lost")[self.done["cuts"] % 3]
-            self.kinds_of_cuts[kind] += 1
-            before = slot.line.snapshot()
-            if kind == "closed":
-                slot.line.cut()
-                return bool(before)
-            if kind == "reply lost":
-                slot.line.lose_replies()
-                await asyncio.sleep(0.5)
-                return bool(before - slot.line.snapshot())
+        async with self._is_free:
+            await self._is_free.wait_for(lambda: any(not slot.is_busy for slot in self._cluster.slots))
+            slot = await self._one_with_runs(chance)
+        assert slot.line is not None
+        before = slot.line.snapshot()
+        kind = ("closed", "half-open", "reply lost")[self.done["cuts"] % 3]
+        self.kinds_of_cuts[kind] += 1
+        if kind == "closed":
+            slot.line.cut()
+        elif kind == "half-open":
             slot.line.freeze()
             self._spawn(self._thaw(slot))
-            return bool(before)
+        else:
+            slot.line.lose_replies()
+            await asyncio.sleep(0.5)
+            return bool(before - slot.line.snapshot())
+        return bool(before)
 
     async def _thaw(self, slot: Slot) -> None:
         await asyncio.sleep(HALF_OPEN_SECONDS)
@@ -305,11 +322,6 @@ class Campaign:
             "AND datname = current_database() ORDER BY random() LIMIT 2"
         )
         return bool(found)
-
-    async def _busy_with_runs(self, slot: Slot) -> None:
-        """Wait a little for the server to execute something."""
-        with contextlib.suppress(TimeoutError):
-            await until(lambda: self._eye.held(slot.name), seconds=2, every=0.05)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -366,10 +378,13 @@ class Campaign:
             run.first.faults.append(f"answer {answer}: {given.status} {given.body!r}")
 
 
+# How many do it at the same time, where there are enough servers: starting one takes most of the time.
+HANDS: Final = {"kills": 2}
+
 # Seconds between two faults of a kind.
 PAUSES: Final[dict[str, tuple[float, float]]] = {
-    "kills": (0.05, 0.6),
-    "postgres_stops": (2.0, 8.0),
+    "kills": (0.05, 0.4),
+    "postgres_stops": (2.0, 5.0),
     "pauses": (0.1, 1.0),
     "cuts": (0.1, 1.5),
     "listens": (1.0, 4.0),

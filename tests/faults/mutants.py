@@ -47,6 +47,7 @@ async def change_procedures(url: str, mutant: str) -> None:
                 "WHERE n.nspname = 'holdfast' AND p.proname = $1",
                 name,
             )
+            await connection.execute("SET search_path = holdfast, pg_catalog, pg_temp")
             assert old in text, f"{name} does not say {old!r} any more: this mutant has to be written anew"
             await connection.execute(text.replace(old, new))
     finally:

@@ -220,11 +220,19 @@ class Execution:
     # Facts from outside, for the holder of the lease
 
     def deliver(self, row: InboxRow) -> None:
-        """Write a fact into the journal and let the code go on with it."""
+        """
+        Write a fact into the journal and let the code go on with it.
+
+        Raises:
+            LeaseLost: the run is being let go. The fact stays in the inbox, which is looked at after that.
+        """
         if row.kind == "cancel":
             self.writer.write(inbox_done=[row.inbox_id])
             self.cancel(Cancel(row.reason, row.created_at))
             return
+        if self.ending is Ending.PARK:
+            # The code is being stopped and will not see it; answered here, the run would wait for nothing.
+            raise LeaseLost(f"run {self.run.run_id} is being let go")
         interrupt = self._pending.get(row.interrupt_id)
         if interrupt is None or any(
             part.tool_call_id == row.tool_call_id and part.answer is not None for part in interrupt.parts
@@ -267,7 +275,8 @@ class Execution:
     @property
     def is_idle(self) -> bool:
         """The code does nothing but wait for the outside."""
-        return bool(self._answers) and not self._is_in_steps
+        is_answered = any(future.done() for future in self._answers.values())
+        return bool(self._answers) and not is_answered and not self._is_in_steps
 
     @property
     def may_park(self) -> bool:

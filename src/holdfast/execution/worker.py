@@ -235,7 +235,7 @@ class Worker:
     async def changed(self, number: int) -> None:
         """Wait until the run's journal was written to, or a short time is over."""
         execution = self._executions.get(number)
-        if execution is not None and not execution.is_over:
+        if execution is not None and not (execution.is_over or execution.is_ending):
             try:
                 await execution.writer.durable()
                 return
