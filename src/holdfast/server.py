@@ -224,6 +224,7 @@ class Server:
         """Open the store, begin to work, and let the door open."""
         settings = self.settings
         info = await self._store.open()
+        self._services.notices = info.notices
         for notice in info.notices:
             log.warning("store_notice", message=notice)
         journal = Journal(self._store, self._clock, last_timestamp=info.last_timestamp)

@@ -148,6 +148,23 @@ def test_a_copy_goes_into_an_empty_store_only(fleet: Fleet) -> None:
     assert not (folder / "new").exists()
 
 
+async def test_a_store_that_may_lose_something_is_refused_or_shown(
+    postgres: PostgresServer, database: str, tmp_path: Path
+) -> None:
+    await postgres.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
+    url = postgres.url(database)
+
+    refused = await asyncio.to_thread(holdfast, "serve", "--port", 0, "--store", url, folder=tmp_path)
+    with fleet_on(tmp_path, url) as fleet:
+        server = await asyncio.to_thread(lambda: fleet.serve(HOLDFAST_STORE_UNSAFE="true"))
+        async with httpx.AsyncClient() as client:
+            health = (await client.get(f"{server.url}/health")).json()
+
+    assert refused.returncode == 1
+    assert "synchronous_commit is off" in refused.stderr
+    assert [notice.partition(":")[0] for notice in health["notices"]] == ["synchronous_commit is off"]
+
+
 async def test_no_secret_of_the_url_is_shown_anywhere(postgres: PostgresServer, tmp_path: Path) -> None:
     name = await postgres.make_database()
     await asyncio.to_thread(_run_and_lose_the_database, postgres, name, tmp_path)

@@ -38,6 +38,7 @@ class Services(msgspec.Struct, kw_only=True):
     shutdown: Shutdown
     started_at: int  # wall time of this process's start, in microseconds
     opened: Runs | None = None
+    notices: tuple[str, ...] = ()  # what the store cannot keep of what is promised, as its user allowed
 
     @property
     def runs(self) -> Runs:

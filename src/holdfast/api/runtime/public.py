@@ -40,7 +40,7 @@ async def show_health(request: Call) -> Answer:
         "uptime_seconds": round((now - services.started_at) / 1_000_000, 3),
         "subsystems": {"database": database, "llm_provider": "ok"},
     }
-    return json_reply(body)
+    return json_reply(body | ({"notices": services.notices} if services.notices else {}))
 
 
 @get("/ready", opt=_PUBLIC)
