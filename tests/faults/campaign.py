@@ -278,7 +278,7 @@ class Campaign:
     async def _pause(self, chance: random.Random) -> bool:
         """Stop a process until its runs were taken over, or for two leases."""
         async with self._a_slot(chance) as slot:
-            held = await self._eye.held(slot.name)
+            held = await self._runs_of(slot)
             self._cluster.stop(slot)
             try:
                 taken = 0
@@ -317,11 +317,17 @@ class Campaign:
         slot.line.drop_frozen()
 
     async def _end_listening(self, chance: random.Random) -> bool:
-        found = await self._eye.try_fetch(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE 'LISTEN%' "
-            "AND datname = current_database() ORDER BY random() LIMIT 2"
-        )
-        return bool(found)
+        with contextlib.suppress(TimeoutError):
+            # Right after a fault of another kind, nobody listens yet.
+            return bool(await until(lambda: self._eye.try_fetch(END_LISTENING), seconds=3, every=0.1))
+        return False
+
+    async def _runs_of(self, slot: Slot) -> list[tuple[int, int]]:
+        """What a server executes; waits a little for it to have something."""
+        with contextlib.suppress(TimeoutError):
+            held: list[tuple[int, int]] = await until(lambda: self._eye.held(slot.name), seconds=3, every=0.05)
+            return held
+        return []
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
@@ -377,6 +383,11 @@ class Campaign:
         elif given.status != 409:
             run.first.faults.append(f"answer {answer}: {given.status} {given.body!r}")
 
+
+END_LISTENING: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE query ILIKE 'LISTEN%' AND datname = current_database() ORDER BY random() LIMIT 2
+"""
 
 # How many do it at the same time, where there are enough servers: starting one takes most of the time.
 HANDS: Final = {"kills": 2}

@@ -63,7 +63,7 @@ async def carry_out(directory: Path, postgres: PostgresServer, case: Case, mutan
     return await campaign.carry_out()
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.crash
 @pytest.mark.parametrize("mutant", CASES)
 async def test_one_wrong_line_is_caught(tmp_path: Path, own_postgres: PostgresServer, mutant: str) -> None:
