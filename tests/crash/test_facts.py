@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from holdfast import Context, agent
+from holdfast.errors import StoreUnavailable
 from holdfast.execution.execution import Ending
+from holdfast.execution.program import Program
+from holdfast.execution.recovery import TakenUp
 from holdfast.model import Run
 from holdfast.store.base import InboxRow, PutInbox
 from tests.support.gates import GatedStore
@@ -127,4 +130,29 @@ async def test_code_that_returns_before_its_answer_is_committed_completes(tmp_pa
         store.commits.set()
         ended = await it.finished(run)
 
+    assert ended.status == "completed"
+
+
+async def test_a_run_that_could_not_be_taken_up_is_tried_again_by_the_same_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database went away between claiming it and reading its record, and there is no other process."""
+    async with kernel(tmp_path, asker, settings=replace(QUICK, lease_seconds=0.2, renew_seconds=0.05)) as it:
+        take_up = it.worker._recovery.take_up
+        failures = [StoreUnavailable("away"), StoreUnavailable("away")]
+
+        async def sometimes(run: Run, program: Program) -> TakenUp:
+            if failures:
+                raise failures.pop()
+            return await take_up(run, program)
+
+        monkeypatch.setattr(it.worker._recovery, "take_up", sometimes)
+        run = await it.start("asker")
+        await it.waiting(run)
+        (interrupt,) = await it.runs.interrupts(CALLER, run.run_id)
+        await it.runs.answer(CALLER, run.run_id, "this", interrupt_id=interrupt.interrupt_id)
+
+        ended = await it.finished(run, seconds=5)
+
+    assert failures == []
     assert ended.status == "completed"

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from holdfast.clock import Clock
-from holdfast.errors import AgentMissing, HoldfastError, LeaseLost, StoreError
+from holdfast.errors import AgentMissing, HoldfastError, LeaseLost, StoreError, StoreUnavailable
 from holdfast.execution.execution import Ending, Execution
 from holdfast.execution.facts import Facts
 from holdfast.execution.program import Program, Programs
@@ -73,6 +73,7 @@ class Worker:
         self._store = journal.store
         self._recovery = Recovery(self._store)
         self._executions: dict[int, Execution] = {}
+        self._left: list[Run] = []  # claimed by us, but the store was away before they could be taken up
         self._renewed_at = clock.monotonic()
         self._starting = 0  # runs that are being inserted under our lease
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -270,6 +271,8 @@ class Worker:
         await self._expire()
         if self.is_stopping:
             return
+        left, self._left = self._left, []
+        await asyncio.gather(*(self._take_up_or_leave(run) for run in left))
         while self.has_room:
             room = min(self.settings.runs_max - len(self._executions) - self._starting, 100)
             found = await self._store.claim(
@@ -281,12 +284,15 @@ class Worker:
         await self._fail_unserved()
 
     async def _take_up_or_leave(self, run: Run) -> None:
-        """One run that cannot be taken up hinders no other; its lease runs out, and it is tried again."""
+        """One run that cannot be taken up hinders no other; it is tried again, by us unless others were first."""
         try:
             await self._take_up(run)
         except HoldfastError as error:
             log.error("not_taken_up", run_id=run.run_id, reason=error.code, message=str(error))
             self._executions.pop(run.number, None)
+            if isinstance(error, StoreUnavailable):
+                # No claim gives us what is ours already, and there may be no other process.
+                self._left.append(run)
 
     async def _take_up(self, run: Run) -> None:
         program = self.programs.get(run.agent)
