@@ -464,6 +464,9 @@ class Execution:
 
     def _close(self) -> None:
         self.is_over = True
+        refusal = self.writer.error
+        if refusal is not None and not isinstance(refusal, LeaseLost) and self.writer.on_lost is not None:
+            self._worker.spawn(self._worker.facts.fail_refused(self.run, refusal))
         self.writer.close()
         for timer in (self._park_timer, self._limit_timer, self._abandon_timer):
             if timer is not None:

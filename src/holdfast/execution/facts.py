@@ -9,12 +9,21 @@ Facts from outside: an answer, an expiry, a cancellation. Exactly one answer of 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdfast.errors import InterruptNotFound, InterruptResolved, LeaseLost, RunFinished, RunNotFound, StoreUnavailable
+from holdfast.errors import (
+    HoldfastError,
+    InterruptNotFound,
+    InterruptResolved,
+    LeaseLost,
+    RunFinished,
+    RunNotFound,
+    StoreUnavailable,
+)
 from holdfast.execution.events import (
     answer_events,
     answered,
@@ -106,7 +115,7 @@ class Facts:
                     await self._journal.submit(lambda _: PutInbox(row=row))  # noqa: B023  submit builds at once
                     await self._worker.look_at_inbox([run.number])
                     return
-                await self._end_unleased(run, Cancel(reason, now, now))
+                await self._end(run, Cancel(reason, now, now))
                 return
             except (LeaseLost, RunFinished):
                 is_held = not is_held
@@ -119,7 +128,19 @@ class Facts:
         Raises:
             LeaseLost: somebody took it, or it is over.
         """
-        await self._end_unleased(run, failure)
+        await self._end(run, failure)
+
+    async def fail_refused(self, run: Run, refusal: HoldfastError) -> None:
+        """
+        End a run as failed of which the store refused a write, for another reason than a lost lease. The lease is
+        still ours, so nobody else would take the run up: it would stand there for as long as this process lives.
+        """
+        current = await self._store.run_by_number(run.number)
+        if current is None or current.status.is_final or current.lease_epoch != run.lease_epoch:
+            return
+        failure = Failure(f"what the run did cannot be stored: {refusal.message}", HoldfastError.code)
+        with contextlib.suppress(LeaseLost):
+            await self._end(current, failure, unleased=False)
 
     async def expire(self, interrupt: Interrupt) -> None:
         """Answer the overdue parts of an interrupt with their defaults; one that was answered just now is left."""
@@ -140,7 +161,7 @@ class Facts:
                 return
             try:
                 if row.kind == "cancel":
-                    await self._end_unleased(current, Cancel(row.reason, row.created_at, row.created_at))
+                    await self._end(current, Cancel(row.reason, row.created_at, row.created_at))
                     continue
                 _, interrupt = await self._find(run.number, row.interrupt_id)
                 await self._journal.submit(_inbox_append(current, interrupt, row))
@@ -197,7 +218,7 @@ class Facts:
             await self._worker.changed(run.number)
         return after
 
-    async def _end_unleased(self, run: Run, end: Cancel | Failure) -> None:
+    async def _end(self, run: Run, end: Cancel | Failure, *, unleased: bool = True) -> None:
         interrupts = [item for item in await self._store.interrupts(run.number) if item.is_pending]
         now = self._worker.clock.now()
         voided = [void_interrupt(item, now) for item in interrupts]
@@ -211,7 +232,7 @@ class Facts:
                 number=run.number,
                 lease_epoch=run.lease_epoch,
                 tail=run.tail_sequence,
-                unleased=True,
+                unleased=unleased,
                 segment=segment,
                 status=Status.CANCELLED if is_cancel else Status.FAILED,
                 cancel=end if isinstance(end, Cancel) else None,
