@@ -173,6 +173,7 @@ class Facts:
         run = await self._store.run_by_number(run_number)
         if run is None:
             raise RunNotFound(f"there is no run {run_number}")
+        self._journal.raise_floor(run.last_timestamp)  # another process may have written it, by a faster clock
         for interrupt in await self._store.interrupts(run_number):
             if interrupt.interrupt_id == interrupt_id:
                 return run, interrupt
@@ -219,6 +220,7 @@ class Facts:
         return after
 
     async def _end(self, run: Run, end: Cancel | Failure, *, unleased: bool = True) -> None:
+        self._journal.raise_floor(run.last_timestamp)  # another process may have written it, by a faster clock
         interrupts = [item for item in await self._store.interrupts(run.number) if item.is_pending]
         now = self._worker.clock.now()
         voided = [void_interrupt(item, now) for item in interrupts]

@@ -83,7 +83,8 @@ class Journal:
     # Writing
 
     def open_writer(self, run: Run) -> Writer:
-        """The writer of a run whose lease this process holds."""
+        """The writer of a run whose lease this process holds; it stamps behind what others wrote of the run."""
+        self.raise_floor(run.last_timestamp)
         return Writer(self, run)
 
     async def submit(self, build: Callable[[Callable[[], int]], Write]) -> Outcome:
