@@ -42,7 +42,7 @@ def own_postgres(tmp_path: Path) -> object:
     server.remove()
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.crash
 @pytest.mark.timeout(240)
 async def test_a_few_faults_of_each_kind_lose_nothing(tmp_path: Path, own_postgres: PostgresServer) -> None:
