@@ -150,13 +150,16 @@ class Campaign:
                 await self._start(point)
                 calling = calling or asyncio.create_task(self._call_once(agent))
                 assert self._server is not None
-                await asyncio.to_thread(self._server.wait, 20)
+                if await asyncio.to_thread(self._left, self._server, 20):
+                    raise AssertionError(f"{point} was not reached: {await self._seen()}")
                 self.target.up.clear()
             self._is_over = True
             await self._start()
             assert calling is not None
-            async with asyncio.timeout(20):
-                await calling
+            done, _ = await asyncio.wait([calling], timeout=20)
+            if not done:
+                raise AssertionError(f"the run did not end: {await self._seen()}")
+            await calling
             await self._check(0)
         finally:
             if calling is not None:
@@ -164,6 +167,21 @@ class Campaign:
                 await asyncio.gather(calling, *self._answering, return_exceptions=True)
             if self._server is not None:
                 self._server.kill()
+
+    @staticmethod
+    def _left(server: ServerProcess, seconds: float) -> bool:
+        """Whether the process is still there after so long."""
+        try:
+            server.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    async def _seen(self) -> str:
+        """How far the runs came, for people."""
+        rows = [(await self.target.insist("GET", f"/runs/{run_id}")).body.decode() for run_id in self.runs]
+        last = [reading.lines[-3:] for run in self.runs.values() for reading in run.readings]
+        return f"{rows}, read {last}, problems {self.problems}"
 
     async def _call_once(self, agent: str) -> None:
         await self._read(await self._start_run("run-0", agent))

@@ -220,7 +220,7 @@ class Reading:
     One reader's record of one run over `GET /runs/{id}/events`: every data line, by sequence.
 
     `read` comes back after every cut until it has the terminal event. What it gets must continue what it has: a gap,
-    a repeat or a message that says that history is missing is kept in `faults`.
+    a repeat or a message that says that history is missing is kept in `faults`, and the reader gives up.
     """
 
     def __init__(self, target: Target, run_id: str, *, by_header: bool = True) -> None:
@@ -251,7 +251,7 @@ class Reading:
 
     async def read(self) -> None:
         """Read until the run is over."""
-        while not self.is_finished:
+        while not self.is_finished and not self.faults:
             await self.target.up.wait()
             try:
                 await self.read_once()
@@ -271,10 +271,11 @@ class Reading:
                 await asyncio.sleep(KNOCK_SECONDS)  # it is starting or stopping
                 if stream.status < 500:
                     self.faults.append(f"status {stream.status} for {path}")
-                    self.is_finished = True
                 return
             async for frame in stream.frames():
                 self.take(frame)
+                if self.faults:
+                    return
         finally:
             stream.close()
 

@@ -178,12 +178,14 @@ class Writer:
 
     def _guarded(self, act: Callable[[], Any]) -> Any:
         self._connection.execute("SAVEPOINT one")
+        newest = self._writes.last_timestamp
         try:
             result = act()
         except Exception as error:
             if driver.is_broken(error):
                 raise
             self._connection.execute("ROLLBACK TO one")
+            self._writes.last_timestamp = newest
             result = error if isinstance(error, HoldfastError) else StoreError(f"the write cannot be kept: {error}")
         self._connection.execute("RELEASE one")
         return result

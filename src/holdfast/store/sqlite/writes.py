@@ -8,7 +8,7 @@ Adjacent writes of one kind go as one statement. If that is refused, one of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -138,21 +138,23 @@ class Writes:
     # Appends
 
     def _append(self, writes: Sequence[Append]) -> list[Outcome]:
-        self._note(write.segment for write in writes)
+        self._note_span(writes)
         self._insert(
             "append", [rows.append_row(write) for write in writes], refusals.of_append(self._connection, writes)
         )
         self._hang_on(writes)
+        self._note_newest(writes)
         return [None] * len(writes)
 
     def _change(self, writes: Sequence[Append]) -> list[Outcome]:
-        self._note(write.segment for write in writes)
+        self._note_span(writes)
         clock = self._clock.monotonic()
         changes = [
             rows.change_row(write, None if write.status is None else BEFORE[write.status], clock) for write in writes
         ]
         self._insert("change", changes, refusals.of_append(self._connection, writes))
         self._hang_on(writes)
+        self._note_newest(writes)
         return [None] * len(writes)
 
     def _answer(self, writes: Sequence[Append]) -> list[Outcome]:
@@ -206,7 +208,7 @@ class Writes:
             return [self._start_without_room(write) for write in writes]
         now, clock = self._clock.now(), self._clock.monotonic()
         runs = [_numbered(write, self.last_number + place, clock) for place, write in enumerate(writes, 1)]
-        self._note(write.segment for write in writes)
+        self._note_span(writes)
         starts = [rows.start_row(write, run, now) for write, run in zip(writes, runs, strict=True)]
         self._insert("start", starts, refusals.of_start(self._connection, writes, now))
         self.last_number += len(runs)
@@ -216,6 +218,7 @@ class Writes:
                 self._execute(SQL["supersede_runs"], numbers)
                 self._execute(SQL["supersede_messages"], numbers)
             self._put_outbox([msgspec.structs.replace(row, number=run.number) for row in write.outbox])
+        self._note_newest(writes)
         return [Started(run) for run in runs]
 
     def _start_without_room(self, write: StartRun) -> Outcome:
@@ -261,17 +264,18 @@ class Writes:
                     raise
                 raise refusals.Refused(refused(str(error))) from None
 
-    def _note(self, segments: Iterable[Segment | None]) -> None:
-        span = 0
-        for segment in segments:
-            if segment is not None:
-                if segment.last_timestamp > self.last_timestamp:
-                    self.last_timestamp = segment.last_timestamp
-                span = max(span, _span(segment))
+    def _note_span(self, writes: Sequence[Append | StartRun]) -> None:
+        span = max((_span(write.segment) for write in writes if write.segment is not None), default=0)
         if span > self.span_max:
             # Rounded up, so that it is written a few times in the life of a store and not at every record.
             self.span_max = 1 << span.bit_length()
             set_meta(self._connection, "span_max", self.span_max)
+
+    def _note_newest(self, writes: Sequence[Append | StartRun]) -> None:
+        """Only of writes that passed: a store that is older than what is noted counts as a restored backup."""
+        for write in writes:
+            if write.segment is not None and write.segment.last_timestamp > self.last_timestamp:
+                self.last_timestamp = write.segment.last_timestamp
 
 
 def _is_plain(write: Append) -> bool:
