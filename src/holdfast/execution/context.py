@@ -133,10 +133,14 @@ class Context:
 
     async def token(self, content: str) -> None:
         """Emit a piece of text of the answer."""
-        if self.is_known():
+        step = _scope.get()
+        if step is None and self._record.is_replaying:
             return
-        self._writer.token(text_of(content, "content"), _scope.get())
-        await self._breathe()
+        self._writer.token(text_of(content, "content"), step)
+        self._burst += 1
+        # Looked at here already: a coroutine for nothing would be a good part of what a token costs.
+        if self._burst >= BURST_EVENTS or self._writer.size > self._execution.pending_bytes_max:
+            await self._breathe()
 
     async def thinking(self, content: str) -> None:
         """Emit a piece of the model's thinking."""
