@@ -46,7 +46,7 @@ _MISSING: Any = object()
 
 
 class Approval(msgspec.Struct, frozen=True):
-    """What a person decided. `by` is caller or expiry."""
+    """What a person decided; true where it is a yes. `by` is caller or expiry."""
 
     approved: bool
     remember: bool = False
@@ -55,6 +55,9 @@ class Approval(msgspec.Struct, frozen=True):
     has_output: bool = False
     by: str = "caller"
     caller: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.approved
 
 
 class Context:

@@ -18,6 +18,7 @@ from holdfast.errors import Cancelled, InvalidOutput
 from holdfast.execution.context import Approval, Context, canonical_fields, custom_fields, in_step, scope, text_of
 from holdfast.execution.released import Released
 from holdfast.execution.steps import Retry, raise_recorded
+from holdfast.model import Message
 
 T = TypeVar("T")
 
@@ -64,6 +65,10 @@ class SyncContext:
     def cancelled(self) -> bool:
         """Ask this in long loops that make no other call here."""
         return self._context.cancelled
+
+    def history(self) -> list[Message]:
+        """What was said in the run's thread before this turn; see `Context.history`."""
+        return self._wait(self._context.history())
 
     def token(self, content: str) -> None:
         """Emit a piece of text of the answer."""

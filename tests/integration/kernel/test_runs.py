@@ -704,3 +704,22 @@ async def test_a_run_that_executes_beside_a_question_is_not_shown_as_waiting(tmp
 
     assert beside.status is Status.RUNNING
     assert waiting.status is Status.WAITING
+
+
+async def test_a_refused_approval_is_false(tmp_path: Path) -> None:
+    @agent("careful")
+    async def careful(context: Context, input: Any) -> str:
+        return "done" if await context.approve("Delete all?") else "left"
+
+    @agent("careful-sync")
+    def careful_sync(context: SyncContext, input: Any) -> list[Any]:
+        return ["done" if context.approve("Delete all?") else "left", len(context.history())]
+
+    async with kernel(tmp_path, careful, careful_sync) as it:
+        runs = [await it.start("careful"), await it.start("careful-sync")]
+        for run in runs:
+            await it.waiting(run)
+            await it.runs.answer(CALLER, run.run_id, answer=False)
+        outputs = [(await it.finished(run)).output for run in runs]
+
+    assert outputs == [b'"left"', b'["left",0]']
