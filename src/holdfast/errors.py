@@ -4,6 +4,8 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
 * HoldfastError
   + RequestError            the caller is wrong: the same call will fail again
     - InvalidRequest        something in the call does not fit; `field` names it
+    - InvalidInput          the input does not fit the agent's schema; `errors` names each place
+    - PolicyViolation       the agent's policy refuses the input (or, in a run, what it says)
     - NotFound              RunNotFound, AgentNotFound, ThreadNotFound, MessageNotFound, InterruptNotFound,
                             FileNotFound, KeyNotFound
     - InvalidAnswer         the answer has not the shape that the interrupt asks for
@@ -55,6 +57,20 @@ class InvalidRequest(RequestError):
     def __init__(self, message: str, *, field: str | None = None, **details: Any) -> None:
         super().__init__(message, **({"field": field} if field is not None else {}), **details)
         self.field = field
+
+
+class InvalidInput(InvalidRequest):
+    """The input does not fit what the agent declares. `errors` are `{"pointer", "message"}`. No run was started."""
+
+    def __init__(self, message: str, errors: list[dict[str, str]]) -> None:
+        super().__init__(message, errors=errors)
+        self.errors = errors
+
+
+class PolicyViolation(RequestError):
+    """The agent's policy forbids it: as a refusal of a call no run was started; as a run's error it ended the run."""
+
+    code = "policy_violation"
 
 
 class NotFound(RequestError):

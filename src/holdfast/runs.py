@@ -33,7 +33,7 @@ from holdfast.errors import (
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.events import segment_of, started_event
 from holdfast.execution.facts import Given, resolved_already
-from holdfast.execution.program import Program
+from holdfast.execution.program import Program, spec_of
 from holdfast.execution.worker import Worker
 from holdfast.ids import Ids
 from holdfast.journal import Journal, Reader, Signal, chain
@@ -214,7 +214,8 @@ class Runs:
 
     def _new_run(self, caller: Caller, program: Program, request: StartRequest) -> tuple[Run, Message | None]:
         now = self._clock.now()
-        limits = [item for item in (request.timeout_seconds, self._timeout_seconds) if item is not None]
+        declared = spec_of(program).timeout_seconds
+        limits = [item for item in (request.timeout_seconds, self._timeout_seconds, declared) if item is not None]
         run = Run(
             number=0,
             run_id=request.run_id or self._ids.run_id(),

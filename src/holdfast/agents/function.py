@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar, overload
 
 from holdfast.execution.context import Context
-from holdfast.execution.program import Result
+from holdfast.execution.program import EMPTY_SPEC, AgentSpec, Result
 from holdfast.execution.sync import SyncContext
 from holdfast.execution.threads import run_in_thread
 from holdfast.model.lifecycle import Restart
@@ -43,6 +43,7 @@ class FunctionAgent:
         self.restart = restart
         self.description = description or inspect.getdoc(function)
         self.framework = "custom"
+        self.spec: AgentSpec = EMPTY_SPEC
         self.is_sync = not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
         self._context_name, self._input_name = _parameters(function)
 

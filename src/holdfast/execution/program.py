@@ -5,7 +5,7 @@ What the execution asks of an agent: the contract between the kernel and whateve
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -46,6 +46,56 @@ class Program(Protocol):
         an answer came or the process died: then the context returns recorded results. Cancelling it ends the work.
         """
         ...
+
+
+class ToolPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tools an agent may call. Without anything declared, all."""
+
+    allowed: tuple[str, ...] | None = None  # None: all that are not denied
+    denied: tuple[str, ...] = ()
+
+    def allows(self, name: str) -> bool:
+        """Whether a tool of this name may be called; a denial wins over a permission."""
+        return name not in self.denied and (self.allowed is None or name in self.allowed)
+
+
+class SafetyPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent is not told and does not tell. Without anything declared, nothing is looked at."""
+
+    block_prompt_injection: bool = False  # an input with a known phrase starts no run
+    redact_patterns: tuple[str, ...] = ()  # regular expressions; a match leaves as `[REDACTED]`
+    halt_on_violation: bool = False  # a match fails the run instead
+    max_output_chars: int | None = None  # longer output JSON is cut
+
+
+class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What is declared about an agent beside its code, by its author or in its Dockfile. All of it may be absent.
+
+    A `Program` may have one as its attribute `spec`; `spec_of` finds it.
+    """
+
+    description: str | None = None
+    version: str = "1.0.0"
+    metadata: dict[str, Any] = {}
+    mode: str = "handler"  # or entrypoint
+    handler: str | None = None  # `module:callable`; None: found from the code
+    input_schema: dict[str, Any] | None = None  # JSON Schema 2020-12; None: what the API asks for
+    output_schema: dict[str, Any] | None = None  # None: any JSON value
+    output_strict: bool | None = None  # True removes undeclared keys, False lets a misfit pass
+    input_strict: bool = False  # undeclared keys are refused
+    timeout_seconds: float | None = None  # of execution; waiting does not count
+    tools: ToolPolicy = ToolPolicy()
+    safety: SafetyPolicy = SafetyPolicy()
+
+
+EMPTY_SPEC: Final = AgentSpec()
+
+
+def spec_of(program: Program) -> AgentSpec:
+    """What is declared about an agent."""
+    spec = getattr(program, "spec", None)
+    return spec if isinstance(spec, AgentSpec) else EMPTY_SPEC
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

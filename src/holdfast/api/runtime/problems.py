@@ -96,7 +96,7 @@ def problem(
         "request_id": request_id,
     }
     if status == 422:
-        body["errors"] = [{"pointer": _pointer(details.get("field")), "message": detail}]
+        body["errors"] = details.get("errors") or [{"pointer": _pointer(details.get("field")), "message": detail}]
     body |= {name: value for name, value in details.items() if name not in _RESERVED}
     if "status" in details:
         body["run_status"] = details["status"]
