@@ -31,6 +31,7 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
@@ -62,8 +63,8 @@ class InvalidRequest(RequestError):
 class InvalidInput(InvalidRequest):
     """The input does not fit what the agent declares. `errors` are `{"pointer", "message"}`. No run was started."""
 
-    def __init__(self, message: str, errors: list[dict[str, str]]) -> None:
-        super().__init__(message, errors=errors)
+    def __init__(self, message: str, errors: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(message, errors=list(errors))
         self.errors = errors
 
 

@@ -92,7 +92,7 @@ _ANSWERS: Final[tuple[tuple[type[HoldfastError], int, str | None], ...]] = (
     (InvalidAnswer, 422, "INVALID_ANSWER"),
     (IdempotencyKeyReused, 422, None),
     (InvalidRequest, 422, "INVALID_REQUEST"),
-    (PolicyViolation, 400, None),
+    (PolicyViolation, 422, "INVALID_REQUEST"),
     (ThreadBusy, 409, "TASK_BUSY"),
     (HitlRequired, 409, None),
     (HitlInputChanged, 409, None),
