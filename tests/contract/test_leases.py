@@ -93,6 +93,27 @@ async def test_nobody_claims_what_it_holds_itself(backend: Backend) -> None:
     assert await claim(backend.store, "me") == []
 
 
+async def test_what_is_in_the_name_of_an_owner_that_does_not_know_of_it_is_given_up(backend: Backend) -> None:
+    """Once its lease ran out; then anybody may claim it, the owner too, and the epoch grows."""
+    store = backend.store
+    unknown, known = await held(store, "unknown", lease_owner="me"), await held(store, "known", lease_owner="me")
+    yours = await held(store, "yours", lease_owner="you")
+    over = await held(store, "over", lease_owner="me")
+    await over.append(status=Status.FAILED)
+
+    early = await store.disown("me", [known.number])
+    await backend.let_pass(LEASE_SECONDS)
+    given_up = await store.disown("me", [known.number])
+
+    assert (early, given_up) == ([], [unknown.number])
+    assert [(run.number, run.lease_epoch) for run in await claim(store, "me")] == [
+        (unknown.number, 2),
+        (yours.number, 2),
+    ]
+    assert (await known.row()).lease_owner == "me"
+    assert await store.disown("me", [known.number]) == []
+
+
 async def test_a_waiting_run_that_nobody_holds_is_left(store: Store) -> None:
     await waiting(store)
 

@@ -9,11 +9,11 @@ Facts from outside: an answer, an expiry, a cancellation. Exactly one answer of 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 
 from holdfast.errors import (
     HoldfastError,
@@ -39,6 +39,8 @@ from holdfast.store.base import Answered, Append, InboxRow, PutInbox, Write
 
 if TYPE_CHECKING:
     from holdfast.execution.worker import Worker
+
+log = structlog.get_logger(__name__)
 
 # Each turn of the loop means that somebody else changed the run between our read and our write.
 TRIES_MAX = 20
@@ -132,15 +134,19 @@ class Facts:
 
     async def fail_refused(self, run: Run, refusal: HoldfastError) -> None:
         """
-        End a run as failed of which the store refused a write, for another reason than a lost lease. The lease is
-        still ours, so nobody else would take the run up: it would stand there for as long as this process lives.
+        End a run as failed of which the store refused a write, for another reason than a lost lease. Where that is
+        refused as well, its lease runs out, and whoever claims it then tries again.
         """
-        current = await self._store.run_by_number(run.number)
-        if current is None or current.status.is_final or current.lease_epoch != run.lease_epoch:
-            return
         failure = Failure(f"what the run did cannot be stored: {refusal.message}", HoldfastError.code)
-        with contextlib.suppress(LeaseLost):
+        try:
+            current = await self._store.run_by_number(run.number)
+            if current is None or current.status.is_final or current.lease_epoch != run.lease_epoch:
+                return
             await self._end(current, failure, unleased=False)
+        except LeaseLost:
+            return
+        except HoldfastError as error:
+            log.error("run_left", run_id=run.run_id, reason=error.code, message=str(error))
 
     async def expire(self, interrupt: Interrupt) -> None:
         """Answer the overdue parts of an interrupt with their defaults; one that was answered just now is left."""

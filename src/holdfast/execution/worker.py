@@ -75,6 +75,7 @@ class Worker:
         self._executions: dict[int, Execution] = {}
         self._left: list[Run] = []  # claimed by us, but the store was away before they could be taken up
         self._renewed_at = clock.monotonic()
+        self._disowned_at = clock.monotonic()
         self._starting = 0  # runs that are being inserted under our lease
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
@@ -273,6 +274,7 @@ class Worker:
             return
         left, self._left = self._left, []
         await asyncio.gather(*(self._take_up_or_leave(run) for run in left))
+        await self._disown()
         while self.has_room:
             room = min(self.settings.runs_max - len(self._executions) - self._starting, 100)
             found = await self._store.claim(
@@ -282,6 +284,20 @@ class Worker:
             if len(found) < room:
                 break
         await self._fail_unserved()
+
+    async def _disown(self) -> None:
+        """
+        Let runs be claimed again that are in our name though nothing of them is here: their last words were refused,
+        they could not be taken up, the reply to their claim was lost. Between two claims, so that none of them is on
+        its way to us.
+        """
+        now = self.clock.monotonic()
+        if now - self._disowned_at < self.settings.renew_seconds:
+            return
+        self._disowned_at = now
+        held = [*self._executions, *(run.number for run in self._left)]
+        for number in await self._store.disown(self.owner, held):
+            log.warning("run_disowned", number=number)
 
     async def _take_up_or_leave(self, run: Run) -> None:
         """One run that cannot be taken up hinders no other; it is tried again, by us unless others were first."""

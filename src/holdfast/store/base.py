@@ -280,6 +280,13 @@ class Store(Protocol):
         """Prolong leases; the numbers of those that are lost come back."""
         ...
 
+    async def disown(self, owner: str, held: Sequence[int]) -> list[int]:
+        """
+        Give up the leases of the owner that ran out, but for those of the runs in `held`: what is in its name and
+        unknown to it. Whoever claims next may take these runs, the owner too. Their numbers come back.
+        """
+        ...
+
     # Other processes; an embedded store knows none
 
     async def announce(self, owner: str, agents: Sequence[str], *, floor: int) -> int:

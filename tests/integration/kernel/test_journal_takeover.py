@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from holdfast import Context, agent
-from holdfast.errors import ConflictError
+from holdfast.errors import ConflictError, StoreUnavailable
 from holdfast.store.base import Append, Outcome, Store, Write
-from tests.support.kernel import CALLER, kernel
+from tests.support.kernel import CALLER, QUICK, kernel, replace
+from tests.support.until import until
 
 
 async def test_a_step_done_again_may_leave_out_what_was_recorded_inside_it(tmp_path: Path) -> None:
@@ -50,11 +51,12 @@ async def test_a_step_done_again_may_leave_out_what_was_recorded_inside_it(tmp_p
 
 
 class RefusingStore:
-    """Refuses, once, a write that carries an event of this type."""
+    """Refuses, so many times, a write that carries an event of this type (and then all writes of events)."""
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Store, name: str, *, times: int = 1) -> None:
         self._store = store
-        self._mark: bytes | None = f'"type":"{name}"'.encode()
+        self._mark = f'"type":"{name}"'.encode()
+        self.left = times
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -62,8 +64,9 @@ class RefusingStore:
     async def commit(self, writes: Sequence[Write]) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for write in writes:
-            if self._mark and isinstance(write, Append) and write.segment and self._mark in write.segment.body:
-                self._mark = None
+            if self.left and isinstance(write, Append) and write.segment and self._mark in write.segment.body:
+                self.left -= 1
+                self._mark = b""
                 outcomes.append(ConflictError("this cannot be"))
             else:
                 outcomes += await self._store.commit([write])
@@ -92,3 +95,72 @@ async def test_a_run_whose_write_is_refused_ends(tmp_path: Path, name: str) -> N
     assert "this cannot be" in ended.error.message
     assert events[-1]["type"] == "error"
     assert verified.ok
+
+
+async def test_a_run_whose_last_words_are_refused_for_good_is_taken_up_again_by_the_same_process(
+    tmp_path: Path,
+) -> None:
+    """Its lease is left in our name; nobody renews it, and there may be no other process that could claim it."""
+
+    @agent("worker", restart="always")
+    async def worker(context: Context, input: Any) -> int:
+        await context.step("work", lambda: 1)
+        return 1
+
+    settings = replace(QUICK, lease_seconds=0.3, renew_seconds=0.1)
+    async with kernel(tmp_path, worker, settings=settings) as it:
+        # The end, and the error that was to take its place.
+        store = it.journal.store = it.worker.facts._store = RefusingStore(it.store, "complete", times=2)
+        run = await it.start("worker")
+        ended = await it.finished(run)
+        events = await it.stored(run)
+        verified = await it.runs.verify(CALLER, run.run_id)
+
+    assert store.left == 0
+    assert ended.status == "completed", ended.error
+    assert [event["type"] for event in events] == [
+        "started",
+        "step_started",
+        "step_completed",
+        "restarted",
+        "complete",
+    ]
+    assert verified.ok
+
+
+class SlowToRenew:
+    """Answers no renewal, and counts how often somebody looked for runs in its name."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.looks = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def renew(self, *_: object, **__: object) -> set[int]:
+        raise StoreUnavailable("no answer")
+
+    async def disown(self, owner: str, held: Sequence[int]) -> list[int]:
+        self.looks += 1
+        return await self._store.disown(owner, held)
+
+
+async def test_what_a_process_executes_it_does_not_take_up_again_however_late_it_renews(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    @agent("worker", restart="always")
+    async def worker(context: Context, input: Any) -> int:
+        await context.token("x")
+        await release.wait()
+        return 1
+
+    settings = replace(QUICK, lease_seconds=0.02, renew_seconds=0.05)
+    async with kernel(tmp_path, worker, settings=settings) as it:
+        store = it.worker._store = SlowToRenew(it.store)
+        run = await it.start("worker")
+        await until(lambda: store.looks >= 3)
+        release.set()
+        ended = await it.finished(run)
+
+    assert (ended.status, ended.attempt, ended.lease_epoch) == ("completed", 1, run.lease_epoch)

@@ -178,7 +178,7 @@ class PostgresStore:
 
     async def claim(self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float) -> list[Run]:
         # Mostly there is nothing, and a look does not hold up the commits.
-        if not await self._value(READ["is_claimable"], owner, list(agents)):
+        if not self._the_writer.is_claim_open and not await self._value(READ["is_claimable"], owner, list(agents)):
             return []
         found = dict(await self._the_writer.claim(owner, agents, limit=limit, lease_seconds=lease_seconds))
         taken = [rows.run_of(row) for row in await self._fetch(READ["runs_by_number"], list(found))]
@@ -194,6 +194,9 @@ class PostgresStore:
             CHANGE["renew"], numbers, [lease.lease_epoch for lease in leases], owner, float(lease_seconds)
         )
         return set(numbers) - {row[0] for row in kept}
+
+    async def disown(self, owner: str, held: Sequence[int]) -> list[int]:
+        return sorted(row[0] for row in await self._fetch(CHANGE["disown"], owner, list(held)))
 
     # Other processes
 

@@ -106,6 +106,11 @@ class Writer:
         """Take runs; their numbers, and their statuses as they were found."""
         return await self._shielded(self._claim(owner, agents, limit, lease_seconds))
 
+    @property
+    def is_claim_open(self) -> bool:
+        """Whether an earlier claim has taken runs, or may have, of which nobody was told."""
+        return bool(self._found) or (self._unknown is not None and self._unknown.writes is None)
+
     async def enter(self) -> None:
         """Make ourselves known to the other processes."""
         async with self._lock:

@@ -50,6 +50,12 @@ def renew(connection: Connection, owner: str, leases: Sequence[Lease], clock: fl
     return lost
 
 
+def disown(connection: Connection, owner: str, held: Sequence[int], clock: float) -> list[int]:
+    numbers = reads.disownable(connection, owner, held, clock)
+    connection.execute(SQL["disown"], (rows.json_text(numbers),))
+    return numbers
+
+
 def begin_idempotent(connection: Connection, row: IdempotencyRow, now: int) -> IdempotencyRow | None:
     connection.execute(SQL["idempotency_expired"], (row.tenant, row.method, row.path, row.key, now))
     known = reads.idempotency(connection, row.tenant, row.method, row.path, row.key, now)

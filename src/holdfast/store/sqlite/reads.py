@@ -193,6 +193,12 @@ def claimable(connection: Connection, owner: str, agents: Sequence[str], limit: 
     return [number for (number,) in connection.execute(statements("sqlite", "writes")["claimable"], given)]
 
 
+def disownable(connection: Connection, owner: str, held: Sequence[int], clock: float) -> list[int]:
+    """The numbers of runs that are in the name of `owner`, whose lease ran out and of which it does not know."""
+    given = {"owner": owner, "held": rows.json_text(held), "clock": clock}
+    return [number for (number,) in connection.execute(statements("sqlite", "writes")["disownable"], given)]
+
+
 # ── threads ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

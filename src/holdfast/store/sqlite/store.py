@@ -166,6 +166,13 @@ class SQLiteStore:
             return set()
         return await self._change(changes.renew, owner, leases, self._clock.monotonic(), lease_seconds)
 
+    async def disown(self, owner: str, held: Sequence[int]) -> list[int]:
+        clock = self._clock.monotonic()
+        # As for claims: mostly there is nothing, and a look costs no sync.
+        if not await self._read(reads.disownable, owner, held, clock):
+            return []
+        return await self._change(changes.disown, owner, held, clock)
+
     # Other processes: there are none
 
     async def announce(self, owner: str, agents: Sequence[str], *, floor: int) -> int:

@@ -19,6 +19,11 @@ WITH held AS (
 UPDATE holdfast.heads h SET lease_until = holdfast.lease_clock() + $4
 FROM held WHERE h.number = held.number AND h.lease_owner = $3 RETURNING h.number
 
+-- name: disown
+UPDATE holdfast.heads SET lease_owner = ''
+WHERE lease_owner = $1 AND lease_until <= holdfast.lease_clock() AND NOT is_over AND number <> ALL ($2::bigint[])
+RETURNING number
+
 -- name: enter
 INSERT INTO holdfast.processes (process, seen_at) VALUES ($1, holdfast.lease_clock()) ON CONFLICT DO NOTHING
 

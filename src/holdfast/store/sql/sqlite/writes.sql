@@ -114,6 +114,14 @@ WHERE number IN (SELECT value FROM json_each(?))
 -- name: claim_runs
 UPDATE runs SET status = 'running' WHERE status = 'queued' AND number IN (SELECT value FROM json_each(?))
 
+-- name: disownable
+SELECT number FROM heads
+WHERE lease_owner IS NOT NULL AND lease_owner = :owner AND lease_until <= :clock AND NOT is_over
+AND number NOT IN (SELECT value FROM json_each(:held)) ORDER BY number
+
+-- name: disown
+UPDATE heads SET lease_owner = '' WHERE number IN (SELECT value FROM json_each(?))
+
 -- name: lost
 SELECT json_group_array(lease.value ->> 0) FROM json_each(:leases) lease
 WHERE NOT EXISTS (
