@@ -1,4 +1,4 @@
-"""One server process for all tests of a module, each with a task of its own."""
+"""One server process on each store for all tests of a module, each with a task of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from tests.support.server import ServerProcess, running_server
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("engine"), agents=AGENTS) as process:
+def server(module_store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    data = tmp_path_factory.mktemp("engine")
+    with running_server(data, agents=AGENTS, environment=module_store) as process:
         yield process
 
 

@@ -34,9 +34,9 @@ needs_documented = pytest.mark.skipif(not DOCUMENTED.is_dir(), reason="the docum
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def server(module_store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The assistant with the offline model, a little slower than it has to be."""
-    environment = {"HOLDFAST_OFFLINE_WORD_DELAY_SECONDS": "0.002"}
+    environment = {**module_store, "HOLDFAST_OFFLINE_WORD_DELAY_SECONDS": "0.002"}
     with running_server(tmp_path_factory.mktemp("clients"), agents=None, environment=environment) as process:
         yield process
 
@@ -182,8 +182,10 @@ def test_cut_after_any_frame_the_union_is_the_journal(server: ServerProcess, eng
 
 @pytest.mark.slow
 @pytest.mark.parametrize("client", CLIENTS)
-def test_killed_in_mid_answer_the_stream_goes_on_after_the_restart(tmp_path: Path, client: Any) -> None:
-    environment = {"HOLDFAST_OFFLINE_WORD_DELAY_SECONDS": "0.01"}
+def test_killed_in_mid_answer_the_stream_goes_on_after_the_restart(
+    own_store: dict[str, str], tmp_path: Path, client: Any
+) -> None:
+    environment = {**own_store, "HOLDFAST_OFFLINE_WORD_DELAY_SECONDS": "0.01"}
     first = start_server(tmp_path, agents=None, environment=environment)
     second = None
     stream_class, engine_client = client(first.url)

@@ -319,9 +319,9 @@ def test_messages_of_other_tasks_are_unknown(engine: Engine, task_id: str, name:
 
 
 @pytest.mark.slow
-def test_at_a_stop_a_post_stream_breaks_and_a_get_stream_ends(tmp_path: Path) -> None:
+def test_at_a_stop_a_post_stream_breaks_and_a_get_stream_ends(own_store: dict[str, str], tmp_path: Path) -> None:
     """A client that only looks for the end of the body must not take half an answer for a whole one."""
-    environment = {"HOLDFAST_DRAIN_SECONDS": "0.2"}
+    environment = {**own_store, "HOLDFAST_DRAIN_SECONDS": "0.2"}
     body = {"message": "x", "task_id": "t", "agent": "stuck"}
     with (
         running_server(tmp_path, agents=AGENTS, environment=environment) as server,
@@ -339,7 +339,7 @@ def test_at_a_stop_a_post_stream_breaks_and_a_get_stream_ends(tmp_path: Path) ->
                     list(frames)
                 assert list(replayed) == []
         assert server.wait() == 0
-    with running_server(tmp_path, agents=AGENTS) as server, server.client() as client:
+    with running_server(tmp_path, agents=AGENTS, environment=own_store) as server, server.client() as client:
         engine = Engine(client)
         assert engine.cancel("t").status_code == 202
         found = engine.replay(task_id="t")

@@ -243,11 +243,11 @@ def test_a_key_that_repeats_an_answer_gets_the_first_reply(engine: Engine, task_
 
 
 @pytest.mark.slow
-def test_an_answer_after_a_crash_resumes_the_turn(tmp_path: Path) -> None:
-    with running_server(tmp_path, agents=AGENTS) as server, server.client() as client:
+def test_an_answer_after_a_crash_resumes_the_turn(own_store: dict[str, str], tmp_path: Path) -> None:
+    with running_server(tmp_path, agents=AGENTS, environment=own_store) as server, server.client() as client:
         request = ask(Engine(client), "t", question="Still there?")
         server.kill()
-    with running_server(tmp_path, agents=AGENTS) as server, server.client() as client:
+    with running_server(tmp_path, agents=AGENTS, environment=own_store) as server, server.client() as client:
         engine = Engine(client)
         assert pending(engine, "t") == [request]
         assert engine.respond("t", "yes").status_code == 200

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.server import ServerProcess
 
+pytestmark = pytest.mark.one_store("it is refused below HTTP")
+
 START = b"GET /runs HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: test-key\r\n"
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.server import ServerProcess, running_server
 
+pytestmark = pytest.mark.one_store("names and origins are told apart before the store is asked")
+
 PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key,content-type"}
 
 

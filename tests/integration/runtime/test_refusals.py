@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.server import ServerProcess
 
+pytestmark = pytest.mark.one_store("it is refused before the store is asked")
+
 JSON: Final = {"Content-Type": "application/json"}
 
 STARTS: Final = ("/invoke", "/invoke/stream", "/runs", "/agents/tutor/invoke", "/agents/tutor/runs")

@@ -64,9 +64,9 @@ def test_every_stream_ends_and_the_process_exits(tmp_path: Path) -> None:
     assert not (tmp_path / "server.json").exists()
 
 
-def test_a_post_stream_ends_without_its_last_chunk(tmp_path: Path) -> None:
+def test_a_post_stream_ends_without_its_last_chunk(own_store: dict[str, str], tmp_path: Path) -> None:
     """A client that only looks for the end must see an error, and not half an answer."""
-    with running_server(tmp_path, environment={"HOLDFAST_DRAIN_SECONDS": "0"}) as server:
+    with running_server(tmp_path, environment={**own_store, "HOLDFAST_DRAIN_SECONDS": "0"}) as server:
         reader = stream(server, "POST", "/agents/stuck/invoke/stream")
 
         server.terminate()
@@ -75,9 +75,9 @@ def test_a_post_stream_ends_without_its_last_chunk(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
-def test_an_executing_run_gets_its_time_to_finish(tmp_path: Path) -> None:
+def test_an_executing_run_gets_its_time_to_finish(own_store: dict[str, str], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    with running_server(tmp_path / "data") as server, server.client() as client:
+    with running_server(tmp_path / "data", environment=own_store) as server, server.client() as client:
         client.post("/agents/gated/runs?run_id=one", json={"gate": str(gate)})
         with client.stream("GET", "/runs/one/events?from_sequence=1") as response:
             next(events(response))
@@ -93,7 +93,7 @@ def test_an_executing_run_gets_its_time_to_finish(tmp_path: Path) -> None:
     assert (refused.status_code, refused.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
     assert refused.headers["retry-after"]
 
-    with running_server(tmp_path / "data") as server, server.client() as client:
+    with running_server(tmp_path / "data", environment=own_store) as server, server.client() as client:
         assert client.get("/runs/one").json()["status"] == "completed"
         assert client.get("/runs/one").json()["attempt"] == 1
 
@@ -108,9 +108,9 @@ def test_a_second_interrupt_exits_at_once(tmp_path: Path) -> None:
         assert server.wait(2) == 130
 
 
-def test_after_a_kill_the_stream_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_after_a_kill_the_stream_goes_on_where_it_was(own_store: dict[str, str], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    with running_server(tmp_path / "data") as server, server.client() as client:
+    with running_server(tmp_path / "data", environment=own_store) as server, server.client() as client:
         client.post("/agents/gated/runs?run_id=one", json={"gate": str(gate)})
         with client.stream("GET", "/runs/one/events") as response:
             found = events(response)
@@ -118,7 +118,7 @@ def test_after_a_kill_the_stream_goes_on_where_it_was(tmp_path: Path) -> None:
         server.kill()
 
     gate.touch()
-    with running_server(tmp_path / "data") as server, server.client() as client:
+    with running_server(tmp_path / "data", environment=own_store) as server, server.client() as client:
         client.get("/runs/one?wait=20")
         rest = read_all(client, "GET", "/runs/one/events", headers={"Last-Event-ID": str(seen[-1].id)})
         whole = read_all(client, "GET", "/runs/one/events")
@@ -127,8 +127,8 @@ def test_after_a_kill_the_stream_goes_on_where_it_was(tmp_path: Path) -> None:
     assert [frame.event for frame in rest] == ["restarted", "token", "token", "complete"]
 
 
-def test_the_first_start_makes_a_key_once(tmp_path: Path) -> None:
-    with running_server(tmp_path, key=None) as server, server.client(server.first_key) as client:
+def test_the_first_start_makes_a_key_once(own_store: dict[str, str], tmp_path: Path) -> None:
+    with running_server(tmp_path, environment=own_store, key=None) as server, server.client(server.first_key) as client:
         assert server.first_key
         assert client.get("/runs").status_code == 200
         assert server.first_key not in server.log()
@@ -136,7 +136,7 @@ def test_the_first_start_makes_a_key_once(tmp_path: Path) -> None:
         server.terminate()
         server.wait()
 
-    with running_server(tmp_path, key=None) as server, server.client(key) as client:
+    with running_server(tmp_path, environment=own_store, key=None) as server, server.client(key) as client:
         assert server.first_key is None
         assert client.get("/runs").status_code == 200
 

@@ -17,9 +17,9 @@ from tests.support.sse import events, frames
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+def quick(module_store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server whose times are short."""
-    times = {"HOLDFAST_HEARTBEAT_SECONDS": "0.2", "HOLDFAST_STALL_SECONDS": "1"}
+    times = {**module_store, "HOLDFAST_HEARTBEAT_SECONDS": "0.2", "HOLDFAST_STALL_SECONDS": "1"}
     with running_server(tmp_path_factory.mktemp("quick"), environment=times) as process:
         yield process
 
@@ -102,8 +102,8 @@ def test_five_hundred_thousand_bytes_in_one_event_arrive_whole(client: httpx.Cli
 
 
 @pytest.mark.slow
-def test_the_streams_of_a_revoked_key_end_and_its_calls_are_refused(tmp_path: Path) -> None:
-    with running_server(tmp_path) as server, server.client() as admin:
+def test_the_streams_of_a_revoked_key_end_and_its_calls_are_refused(own_store: dict[str, str], tmp_path: Path) -> None:
+    with running_server(tmp_path, environment=own_store) as server, server.client() as admin:
         made = admin.post("/_holdfast/keys", json={"name": "guest", "role": "executor"}).json()
         with server.client(made["key"], timeout=40) as guest:
             run_id = guest.post("/agents/stuck/runs", json={}).json()["run_id"]
