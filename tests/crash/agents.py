@@ -16,12 +16,15 @@ from typing import Any, Final
 from holdfast import Context, SyncContext, agent
 from holdfast.errors import OutcomeUnknown
 from tests.crash.dying import install
+from tests.crash.leases import shorten
 from tests.crash.texts import PARTS, TOKENS
 from tests.support.ledger import Ledger
 
 PACE_SECONDS: Final = 0.012
 
 install(os.environ.get("CRASH_AT"), os.environ.get("CRASH_MUTANT"))
+if lease_seconds := os.environ.get("CRASH_LEASE_SECONDS"):
+    shorten(float(lease_seconds))
 ledger = Ledger(os.environ["CRASH_LEDGER"])
 
 

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,14 +20,18 @@ from urllib.parse import quote
 import msgspec
 
 from tests.crash.texts import TEXTS
+from tests.support.forks import Nursery
 from tests.support.ledger import Fact, facts
 from tests.support.recorder import Frame, Reading, Replaying, Target
-from tests.support.server import KEY, ServerProcess, start_server
+from tests.support.server import KEY, ServerProcess, spawn_server, start_server
 from tests.support.until import until
 
 AGENTS: Final = Path(__file__).with_name("agents.py")
 SLOTS: Final = 10
-RECOVERY_SECONDS: Final = 2.0
+RECOVERY_SECONDS: Final = 2.0  # of the embedded store; on Postgres, others take over within
+TAKE_OVER_SECONDS: Final = 10.0
+LEASE_SECONDS: Final = 0.4  # on Postgres: a new process has to wait for the lease of the dead one
+SIGN_SECONDS_MAX: Final = 60.0  # for a sign of life, before the next kill; not what is proven
 FINAL: Final = frozenset({"completed", "failed", "cancelled"})
 REWRITTEN: Final = frozenset({"step", "error"})  # by the Runtime API, on their way out
 KINDS: Final = ("tale", "tale", "sync", "fan", "tale", "sync", "fan", "tale", "fragile", "tale")
@@ -105,10 +108,28 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 class Campaign:
-    """Runs one. `kills` many times the server dies; every fifth new one already while it starts."""
+    """
+    Runs one. `kills` many times the server dies; every fifth new one already while it starts.
 
-    def __init__(self, directory: Path, *, kills: int, seed: int, port: int, mutant: str = "") -> None:
+    Args:
+        store: a database; by default an embedded store.
+        nursery: what forks the server processes; without one each is a new Python, and takes its second to start.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        kills: int,
+        seed: int,
+        port: int,
+        mutant: str = "",
+        store: str | None = None,
+        nursery: Nursery | None = None,
+    ) -> None:
         self.kills, self.seed = kills, seed
+        self.recovery_seconds = RECOVERY_SECONDS if store is None else TAKE_OVER_SECONDS
+        self._nursery = nursery
         self.random = random.Random(seed)
         self.target = Target(port, KEY)
         self.runs: dict[str, Tracked] = {}
@@ -118,6 +139,8 @@ class Campaign:
         self._data = directory / "data"
         self._ledger = directory / "ledger"
         self._environment = {"HOLDFAST_PORT": str(port), "CRASH_LEDGER": str(self._ledger), "CRASH_MUTANT": mutant}
+        if store is not None:
+            self._environment |= {"HOLDFAST_STORE": store, "CRASH_LEASE_SECONDS": str(LEASE_SECONDS)}
         self._server: ServerProcess | None = None
         self._is_over = False
         self._is_approved: Callable[[], bool] = lambda: self.random.random() < 0.5
@@ -206,19 +229,21 @@ class Campaign:
     async def _start(self, crash_at: str = "") -> None:
         spawned_at = time.monotonic_ns()
         environment = {**self._environment, "CRASH_AT": crash_at}
-        self._server = await asyncio.to_thread(start_server, self._data, agents=AGENTS, environment=environment)
+        self._server = await asyncio.to_thread(
+            start_server, self._data, agents=AGENTS, environment=environment, nursery=self._nursery
+        )
         self.lives.append(Life(spawned_at, time.monotonic_ns()))
         self.target.up.set()
 
     async def _kill_again_and_again(self) -> None:
         for number in range(self.kills):
             life = self.lives[-1]
-            if number == 0:
-                await until(lambda: any(run.is_executing() for run in self.runs.values()))
             if number % 3:
                 life.recovered_seconds = await self._recovered(life)
-            # The one wait that is meant: a death comes at any moment.
-            await asyncio.sleep(self.random.uniform(0.02, 0.6))
+                # The one wait that is meant: a death comes at any moment.
+                await asyncio.sleep(self.random.uniform(0.02, 0.6))
+            # Every third one comes at the first sign of life, while the other runs are still being taken up.
+            await until(lambda: self._executes(life), seconds=SIGN_SECONDS_MAX)  # noqa: B023  awaited at once
             self._kill(life)
             if number % 5 == 4:
                 await self._start_and_kill_at_once()
@@ -229,23 +254,23 @@ class Campaign:
     def _kill(self, life: Life) -> None:
         assert self._server is not None
         assert self._server.popen.poll() is None, self._server.log()
-        executing = [run for run in self.runs.values() if run.is_executing()]
-        life.is_hit = any(run.first.frames[-1].at > life.up_at for run in executing)
+        life.is_hit = self._executes(life)
         self.target.up.clear()
         self._server.kill()
 
+    def _executes(self, life: Life) -> bool:
+        """Whether a run goes on in this life, as far as was seen."""
+        return any(run.is_executing() and run.first.frames[-1].at > life.up_at for run in self.runs.values())
+
     async def _start_and_kill_at_once(self) -> None:
         """A death while the server starts: somewhere between its first instruction and the runs that go on."""
-        starting = await asyncio.to_thread(
-            subprocess.Popen,
-            [sys.executable, "-m", "tests.support.serve_main", str(AGENTS)],
-            env={**os.environ, **self._environment, "HOLDFAST_DATA": str(self._data), "HOLDFAST_KEYS": KEY},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        starting, told = await asyncio.to_thread(
+            spawn_server, self._data, agents=AGENTS, environment=self._environment, nursery=self._nursery
         )
-        await asyncio.sleep(self.random.uniform(0.2, 1.5))
+        await asyncio.sleep(self.random.uniform(*((0.2, 1.5) if self._nursery is None else (0.0, 0.15))))
         starting.kill()
         starting.wait()
+        os.close(told)
         self.kills_while_starting += 1
 
     async def _recovered(self, life: Life) -> float:
@@ -261,7 +286,7 @@ class Campaign:
             seconds = (time.monotonic_ns() - life.up_at) / 1e9
             if not waiting:
                 return seconds
-            if seconds > 3 * RECOVERY_SECONDS:
+            if seconds > 3 * self.recovery_seconds:
                 self.problems.append(f"{waiting} did not go on within {seconds:.1f} s of a start")
                 return seconds
             await asyncio.sleep(0.01)

@@ -24,6 +24,7 @@ from holdfast.journal.journal import Journal
 from holdfast.journal.writer import Taken, Writer
 from holdfast.model import Run
 from holdfast.store.base import Append, Outcome, StartRun, Write
+from holdfast.store.postgres import PostgresStore
 from holdfast.store.sqlite import SQLiteStore
 
 # What the disk takes for a commit that never comes to its end: time for others to do what they should not.
@@ -49,11 +50,12 @@ def _die() -> None:
 
 
 def _die_at_commit(where: str, name: str, count: int) -> None:
-    commit = SQLiteStore.commit
+    store: type[SQLiteStore | PostgresStore] = PostgresStore if os.environ.get("HOLDFAST_STORE") else SQLiteStore
+    commit = store.commit
     mark = f'"type":"{name}"'.encode()
     seen = 0
 
-    async def dying(self: SQLiteStore, writes: Sequence[Write]) -> list[Outcome]:
+    async def dying(self: Any, writes: Sequence[Write]) -> list[Outcome]:
         nonlocal seen
         before = seen
         for write in writes:
@@ -68,7 +70,7 @@ def _die_at_commit(where: str, name: str, count: int) -> None:
             _die()
         return outcomes
 
-    SQLiteStore.commit = dying  # type: ignore[method-assign]  # that is the point
+    store.commit = dying  # type: ignore[method-assign]  # that is the point
 
 
 def _show_early() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.crash.campaign import Campaign
 from tests.crash.test_kill import free_port
+from tests.support.forks import Nursery
+from tests.support.postgres import PostgresServer
 
 # In an agent `tale`, the second step is the payment that may be attempted only once.
 POINTS = [
@@ -37,41 +40,61 @@ MORE_POINTS = [
 ]
 
 
-async def _die_at(directory: Path, agent: str, points: list[str]) -> None:
-    campaign = Campaign(directory, kills=0, seed=0, port=free_port())
+# Where an agent of sync code cannot die: it pays nothing.
+TALE_ALONE = "before:step_completed:2"
 
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as made:
+        yield made
+
+
+async def _die_at(
+    directory: Path, agent: str, points: list[str], nursery: Nursery, *, store: str | None = None, mutant: str = ""
+) -> list[str]:
+    """What was wrong afterwards."""
+    campaign = Campaign(directory, kills=0, seed=0, port=free_port(), nursery=nursery, store=store, mutant=mutant)
     await campaign.die_at(agent, points)
-
-    assert campaign.problems == []
+    return campaign.problems
 
 
 @pytest.mark.slow
 @pytest.mark.crash
 @pytest.mark.parametrize("points", POINTS, ids=" ".join)
-async def test_a_death_at_this_point_loses_nothing_and_repeats_nothing(tmp_path: Path, points: list[str]) -> None:
-    await _die_at(tmp_path, "tale", points)
+async def test_a_death_at_this_point_loses_nothing_and_repeats_nothing(
+    tmp_path: Path, nursery: Nursery, points: list[str]
+) -> None:
+    assert await _die_at(tmp_path, "tale", points, nursery) == []
 
 
 @pytest.mark.slow
 @pytest.mark.crash
-async def test_events_shown_before_their_commit_would_be_caught(tmp_path: Path) -> None:
+async def test_events_shown_before_their_commit_would_be_caught(tmp_path: Path, nursery: Nursery) -> None:
     """The mutant: its readers hold events that no process finds any more."""
-    campaign = Campaign(tmp_path, kills=0, seed=0, port=free_port(), mutant="early")
+    problems = await _die_at(tmp_path, "tale", ["before:token:8"], nursery, mutant="early")
 
-    await campaign.die_at("tale", ["before:token:8"])
-
-    assert any("saw events that are lost" in problem for problem in campaign.problems), campaign.problems
+    assert any("saw events that are lost" in problem for problem in problems), problems
 
 
 @pytest.mark.faults
 @pytest.mark.crash
 @pytest.mark.parametrize("points", MORE_POINTS, ids=" ".join)
-async def test_nor_does_a_death_at_one_of_these(tmp_path: Path, points: list[str]) -> None:
-    await _die_at(tmp_path, "tale", points)
+async def test_nor_does_a_death_at_one_of_these(tmp_path: Path, nursery: Nursery, points: list[str]) -> None:
+    assert await _die_at(tmp_path, "tale", points, nursery) == []
 
 
 @pytest.mark.faults
 @pytest.mark.crash
-@pytest.mark.parametrize("points", [points for points in POINTS if points != ["before:step_completed:2"]], ids=" ".join)
-async def test_nor_with_sync_code(tmp_path: Path, points: list[str]) -> None:
-    await _die_at(tmp_path, "sync", points)
+@pytest.mark.parametrize("points", [points for points in POINTS if points != [TALE_ALONE]], ids=" ".join)
+async def test_nor_with_sync_code(tmp_path: Path, nursery: Nursery, points: list[str]) -> None:
+    assert await _die_at(tmp_path, "sync", points, nursery) == []
+
+
+@pytest.mark.faults
+@pytest.mark.crash
+@pytest.mark.parametrize("points", [*POINTS, *MORE_POINTS], ids=" ".join)
+async def test_nor_on_postgres(
+    tmp_path: Path, nursery: Nursery, postgres: PostgresServer, database: str, points: list[str]
+) -> None:
+    assert await _die_at(tmp_path, "tale", points, nursery, store=postgres.url(database)) == []

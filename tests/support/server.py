@@ -16,6 +16,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.forks import Forked, Nursery
+
 KEY = "test-key"
 AGENTS = Path(__file__).with_name("agents.py")
 _MAIN = "tests.support.serve_main"
@@ -27,7 +29,7 @@ _FOREIGN = ("HOLDFAST_", "ENGINE_", "LLM_")
 class ServerProcess:
     """A started server. `first_key` is the key that it made, if it made one."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], url: str, first_key: str | None, log: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes] | Forked, url: str, first_key: str | None, log: Path) -> None:
         self.popen = popen
         self.url = url
         self.first_key = first_key
@@ -94,24 +96,43 @@ def start_server(
     environment: Mapping[str, str] | None = None,
     key: str | None = KEY,
     main: str = _MAIN,
+    nursery: Nursery | None = None,
 ) -> ServerProcess:
-    """The same, for tests that end it themselves; `main` is the module that is run."""
+    """The same, for tests that end it themselves; `main` is the module that is run, `nursery` what forks the process."""
+    process, told = spawn_server(data, agents=agents, environment=environment, key=key, main=main, nursery=nursery)
+    log = data / "log"
+    with os.fdopen(told, "rb") as output:
+        line = output.readline()
+    if not line:
+        raise RuntimeError(f"the server did not start (exit {process.wait()}): {log.read_text()[-10_000:]}")
+    listening = json.loads(line)
+    return ServerProcess(process, listening["url"], listening["first_key"], log)
+
+
+def spawn_server(
+    data: Path,
+    *,
+    agents: Path | None = AGENTS,
+    environment: Mapping[str, str] | None = None,
+    key: str | None = KEY,
+    main: str = _MAIN,
+    nursery: Nursery | None = None,
+) -> tuple[subprocess.Popen[bytes] | Forked, int]:
+    """Its process, not yet listening, and the open file from which one reads what it says when it does."""
     data.mkdir(parents=True, exist_ok=True)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     settings = {"HOLDFAST_DATA": str(data), "HOLDFAST_PORT": "0", **({} if key is None else {"HOLDFAST_KEYS": key})}
-    log = data / "log"
-    with log.open("ab") as errors:
-        popen = subprocess.Popen(
-            [sys.executable, "-m", main, *([] if agents is None else [str(agents)])],
-            cwd=_ROOT,
-            env={**inherited, **settings, **(environment or {})},
-            stdout=subprocess.PIPE,
-            stderr=errors,
-        )
-    assert popen.stdout is not None
-    with popen.stdout as output:
-        line = output.readline()
-    if not line:
-        raise RuntimeError(f"the server did not start (exit {popen.wait()}): {log.read_text()}")
-    told = json.loads(line)
-    return ServerProcess(popen, told["url"], told["first_key"], log)
+    settings = {**inherited, **settings, **(environment or {})}
+    arguments = [] if agents is None else [str(agents)]
+    told, tells = os.pipe()
+    try:
+        with (data / "log").open("ab") as errors:
+            if nursery is not None:
+                return nursery.start(main, arguments, environment=settings, stdout=tells, stderr=errors.fileno()), told
+            command = [sys.executable, "-m", main, *arguments]
+            return subprocess.Popen(command, cwd=_ROOT, env=settings, stdout=tells, stderr=errors), told
+    except BaseException:
+        os.close(told)
+        raise
+    finally:
+        os.close(tells)
