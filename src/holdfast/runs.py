@@ -33,7 +33,10 @@ from holdfast.errors import (
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.events import segment_of, started_event
 from holdfast.execution.facts import Given, resolved_already
+from holdfast.execution.fork_point import point_at, point_before
+from holdfast.execution.forking import Inherited, inherit, with_answers
 from holdfast.execution.program import Program, spec_of
+from holdfast.execution.record import Record
 from holdfast.execution.worker import Worker
 from holdfast.ids import Ids
 from holdfast.journal import Journal, Reader, Signal, chain
@@ -90,6 +93,19 @@ class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     parent: int | None = None
     idempotency: IdempotencyRow | None = None
     facts: dict[str, Any] = {}  # further fields of the event `started`
+    inherited: Inherited = Inherited()  # what a fork has on record already
+
+
+class ForkRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Where a fork leaves the old run: in front of the step with this key, else of an event.
+
+    In `start`, an input that is UNSET stands for the old run's; agent and metadata are always the old run's.
+    """
+
+    from_sequence: int = 0
+    step: str | None = None
+    start: StartRequest = StartRequest(input=msgspec.UNSET)
 
 
 class ToolOutput(msgspec.Struct, frozen=True):
@@ -181,10 +197,42 @@ class Runs:
         with self.worker.place() as leased:
             started = await self._insert(run, event, message, request, leased=leased)
             if leased and not started.replayed:
-                self.worker.begin(started.run)
+                inherited = request.inherited
+                self.worker.begin(started.run, Record(inherited.steps, inherited.interrupts))
         if not leased and not started.replayed:
             self.worker.wake()
         return started
+
+    async def fork(self, caller: Caller, run_id: str, request: ForkRequest) -> Started:
+        """
+        Start a new run of the same agent that has on record what this one had before a point: steps that were over
+        keep their results, answered questions their answers; everything later is done anew. The old run does not
+        change. What holds for `start` holds here.
+
+        Raises:
+            RunNotFound
+            InvalidRequest: the run has no such step, or its journal does not reach that far.
+            as `start`
+        """
+        caller.require("executor")
+        run = await self.get(caller, run_id)
+        if request.step is not None:
+            point = await point_before(self.store, run, request.step)
+        else:
+            point = point_at(run, request.from_sequence)
+        steps, interrupts = await self.store.steps(run.number), await self.store.interrupts(run.number)
+        start = request.start
+        return await self.start(
+            caller,
+            msgspec.structs.replace(
+                start,
+                agent=run.agent,
+                input=decode_result(run.input) if start.input is msgspec.UNSET else start.input,
+                metadata=run.metadata,
+                facts={**start.facts, "forked_from": {"run_id": run.run_id, "sequence": point.sequence}},
+                inherited=inherit(point, steps, interrupts, lambda: self._ids.short("int")),
+            ),
+        )
 
     async def _insert(
         self, run: Run, event: tuple[str, str], message: Message | None, request: StartRequest, *, leased: bool
@@ -206,6 +254,8 @@ class Runs:
                 idempotency=request.idempotency,
                 queued_max=self._queued_max,
                 lease_seconds=self.worker.settings.lease_seconds,
+                steps=request.inherited.steps,
+                interrupts=request.inherited.interrupts,
             )
 
         started = await self.journal.submit(build)
@@ -322,8 +372,9 @@ class Runs:
         return Reader(self.journal, run, after=after)
 
     async def steps(self, caller: Caller, run_id: str) -> Sequence[Step]:
-        """The run's steps, by start."""
-        return await self.store.steps((await self.get(caller, run_id)).number)
+        """The run's steps, by start; one that is a tool call of the caller's is over with its answer."""
+        run = await self.get(caller, run_id)
+        return with_answers(await self.store.steps(run.number), await self.store.interrupts(run.number))
 
     async def interrupts(self, caller: Caller, run_id: str) -> Sequence[Interrupt]:
         """The run's interrupts, oldest first."""
@@ -513,4 +564,4 @@ def _line(value: dict[str, Any]) -> bytes:
     return msgspec.json.encode(value) + b"\n"
 
 
-__all__ = ["Caller", "Runs", "StartRequest", "ToolOutput", "Verified", "fingerprint"]
+__all__ = ["Caller", "ForkRequest", "Runs", "StartRequest", "ToolOutput", "Verified", "fingerprint"]

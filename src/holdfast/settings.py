@@ -106,6 +106,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[float, Meta(gt=0)] | None,
         Meta(description="execution time after which a run fails; waiting does not count"),
     ] = None
+    allow_client_ids: Annotated[bool, Meta(description="calls may name their runs with `run_id=`")] = True
     body_bytes_max: Annotated[int, Meta(ge=1, description="longest body of the Runtime API")] = 1024 * 1024
     model: Annotated[
         str | None, Meta(description="the assistant's model, provider:name; without one, the offline model")

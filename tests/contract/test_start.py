@@ -14,7 +14,7 @@ from holdfast.errors import (
     RunExists,
     ThreadBusy,
 )
-from holdfast.model import Cancel, Failure, Status
+from holdfast.model import Cancel, Failure, Part, Status
 from holdfast.store.base import OutboxRow, RunQuery, Started, Store
 from tests.contract.backends import Backend
 from tests.contract.making import (
@@ -25,10 +25,12 @@ from tests.contract.making import (
     key_row,
     message,
     one,
+    question,
     refusal,
     segment,
     start_run,
     started,
+    step,
     tick,
 )
 
@@ -318,3 +320,26 @@ async def test_refused_and_accepted_starts_of_one_batch_do_not_touch_each_other(
     found = await store.runs(RunQuery(tenant=None))
     assert [run.run_id for run in found] == ["r4", "r2", "r0"]
     assert sum([(await store.counts())[status] for status in (Status.QUEUED, Status.RUNNING)]) == 3
+
+
+async def test_a_fork_starts_with_steps_and_answered_interrupts(store: Store) -> None:
+    """They get the new run's number, in the transaction that starts it; a refused start leaves none."""
+    first, part = step("a", reused=True, sequence=0, completed_at=tick()), Part(answer=b'"yes"', by="caller")
+    asked = question("i9", status="resolved", resolved_at=tick(), parts=(part,))
+    writes = [start_run("r1"), start_run("r2", steps=(first, step("b", reused=True)), interrupts=(asked,))]
+
+    plain, fork = await store.commit(writes)
+    again = await one(store, start_run("r2", steps=(step("c"),)))
+
+    assert isinstance(plain, Started)
+    assert isinstance(fork, Started)
+    refusal(again, RunExists)
+    number = fork.run.number
+    assert await store.steps(plain.run.number) == []
+    assert [(item.number, item.key, item.reused) for item in await store.steps(number)] == [
+        (number, "a", True),
+        (number, "b", True),
+    ]
+    (found,) = await store.interrupts(number)
+    assert (found.number, found.status, found.is_reused, found.parts) == (number, "resolved", True, (part,))
+    assert await store.pending("default") == []

@@ -4,6 +4,9 @@ What is on record of a run that is executed again, and which of its events have 
 Executing again means: from the top, with the recorded results. A recorded step returns its result without running.
 What the code emits outside of steps before it has consumed all of them was emitted by an earlier attempt already,
 and is not emitted a second time. No I/O.
+
+What a fork took over is different: its results are there, but nothing was emitted in this run's journal yet, and with
+another input the code may go another way. So it counts neither as replayed nor as missing.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ class Record:
     def __init__(self, steps: Iterable[Step] = (), interrupts: Iterable[Interrupt] = ()) -> None:
         self.steps = {step.key: step for step in steps}
         self.interrupts = {interrupt.step: interrupt for interrupt in interrupts}
-        self._open = {step.key for step in self.steps.values() if step.is_recorded} | set(self.interrupts)
+        own_steps = {step.key for step in self.steps.values() if step.is_recorded and not step.reused}
+        own_interrupts = {key for key, interrupt in self.interrupts.items() if not interrupt.is_reused}
+        self._open = own_steps | own_interrupts
 
     @property
     def is_replaying(self) -> bool:

@@ -58,8 +58,7 @@ class Recovery:
 
     async def take_up(self, run: Run, program: Program) -> TakenUp:
         """Decide what to do with a claimed run; its status is still that in which it was found."""
-        if run.status is Status.QUEUED and run.tail_sequence == 0:
-            return TakenUp(_running(run), Record(), AfterDeath.CONTINUE, None)
+        # Also of a run that nobody executed yet: a fork begins with what it took over.
         steps = await self._store.steps(run.number)
         interrupts = await self._store.interrupts(run.number)
         record = Record(steps, interrupts)

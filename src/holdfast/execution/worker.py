@@ -148,12 +148,12 @@ class Worker:
 
     # Executing
 
-    def begin(self, run: Run) -> None:
-        """Execute a run that was just started under our lease."""
+    def begin(self, run: Run, record: Record | None = None) -> None:
+        """Execute a run that was just started under our lease; a fork begins with a record."""
         program = self.programs.get(run.agent)
         if program is None or run.number in self._executions:
             return
-        self._execute(run, program, Record())
+        self._execute(run, program, record or Record())
 
     def execution(self, number: int) -> Execution | None:
         """The run, if it is executed here."""

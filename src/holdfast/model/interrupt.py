@@ -72,6 +72,11 @@ class Interrupt(msgspec.Struct, frozen=True, kw_only=True):
         return self.status == "pending"
 
     @property
+    def is_reused(self) -> bool:
+        """Taken over, with its answer, by a fork: the journal of this run tells of neither."""
+        return self.sequence is None and not self.is_pending
+
+    @property
     def expires_at(self) -> int | None:
         """The earliest deadline of its open parts."""
         deadlines = [part.expires_at for part in self.parts if part.answer is None and part.expires_at is not None]

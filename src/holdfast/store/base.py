@@ -83,6 +83,7 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True):
     Results in `Started`. Refused with RunExists, ThreadBusy (`active_run_id`, `status`), QueueFull, or
     IdempotencyKeyReused; a row of the same idempotency key and fingerprint gives `Started` with `replayed`.
     The idempotency key is looked up before run id and thread. `run.lease_owner` set: the run starts leased.
+    `steps` and `interrupts` are what a fork takes over of the run that it comes from; they get the new run's number.
     """
 
     run: Run  # number is 0
@@ -93,6 +94,8 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True):
     queued_max: int = 10_000
     lease_seconds: float = 8.0
     outbox: tuple[OutboxRow, ...] = ()
+    steps: tuple[Step, ...] = ()
+    interrupts: tuple[Interrupt, ...] = ()
 
 
 class Started(msgspec.Struct, frozen=True):

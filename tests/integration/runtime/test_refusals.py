@@ -15,7 +15,7 @@ pytestmark = pytest.mark.one_store("it is refused before the store is asked")
 JSON: Final = {"Content-Type": "application/json"}
 
 STARTS: Final = ("/invoke", "/invoke/stream", "/runs", "/agents/tutor/invoke", "/agents/tutor/runs")
-BODIES: Final = (*STARTS, "/runs/none/cancel", "/runs/none/interrupts/none")
+BODIES: Final = (*STARTS, "/runs/none/cancel", "/runs/none/interrupts/none", "/runs/none/fork")
 
 ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("POST", "/invoke"),
@@ -31,6 +31,7 @@ ROUTES: Final[tuple[tuple[str, str], ...]] = (
     ("DELETE", "/runs/none"),
     ("POST", "/runs/none/cancel"),
     ("POST", "/runs/none/interrupts/none"),
+    ("POST", "/runs/none/fork"),
     ("POST", "/agents/tutor/invoke"),
     ("POST", "/agents/tutor/invoke/stream"),
     ("POST", "/agents/tutor/runs"),
@@ -155,7 +156,7 @@ def test_an_unknown_agent_comes_before_what_else_is_wrong(client: httpx.Client) 
 def test_an_unknown_parameter_is_refused_and_the_known_ones_are_told(
     client: httpx.Client, method: str, path: str
 ) -> None:
-    body = {"answer": 1} if "interrupts" in path else {}
+    body = {"answer": 1} if "interrupts" in path else {"step": "a"} if "fork" in path else {}
 
     reply = client.request(method, f"{path}?typo=1", json=body if method == "POST" else None)
 
@@ -276,7 +277,7 @@ def test_a_wrong_control_is_refused(client: httpx.Client, path: str, query: str)
     assert runs_stored(client) == before
 
 
-@pytest.mark.parametrize("key", ["", "a b", "a" * 256, "\u00e4"])
+@pytest.mark.parametrize("key", ["", "a\tb", "a" * 256, "\u00e4"])
 def test_a_wrong_idempotency_key_is_refused(client: httpx.Client, key: str) -> None:
     reply = client.post("/runs", json={}, headers=[(b"Idempotency-Key", key.encode("latin-1"))])
 

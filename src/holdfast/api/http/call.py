@@ -146,7 +146,7 @@ class Call(Request[Any, Any, Any]):
 
     def idempotency_key(self) -> str | None:
         """
-        The header Idempotency-Key: 1 to 255 visible ASCII characters.
+        The header Idempotency-Key: 1 to 255 printable ASCII characters.
 
         Raises:
             InvalidQuery
@@ -154,6 +154,6 @@ class Call(Request[Any, Any, Any]):
         raw = self.header(b"idempotency-key")
         if raw is None:
             return None
-        if not 1 <= len(raw) <= 255 or not all(0x20 < byte < 0x7F for byte in raw):
-            raise InvalidQuery("Idempotency-Key is 1 to 255 visible ASCII characters", field="Idempotency-Key")
+        if not 1 <= len(raw) <= 255 or not all(0x20 <= byte < 0x7F for byte in raw):
+            raise InvalidQuery("Idempotency-Key is 1 to 255 printable ASCII characters", field="Idempotency-Key")
         return raw.decode("ascii")

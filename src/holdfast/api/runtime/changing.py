@@ -34,7 +34,7 @@ async def cancel_run(request: Call) -> Answer:
     """Cancel a run; the reason is in the body, if there is one."""
     query = request.query("wait")
     body = await request.json_body() if request.has_body else {}
-    _check_members(body, ("reason",))
+    check_members(body, ("reason",))
     reason = body.get("reason", "")
     if not isinstance(reason, str):
         raise InvalidRequest("reason is a text", field="reason")
@@ -59,7 +59,7 @@ async def answer_interrupt(request: Call) -> Answer:
     """Answer an interrupt. The first answer wins; the same one again is a success."""
     query = request.query()
     body = await request.json_body(request.services.settings.body_bytes_max)
-    _check_members(body, ("answer",))
+    check_members(body, ("answer",))
     if "answer" not in body:
         raise InvalidRequest("the body needs the member answer", field="answer")
 
@@ -103,7 +103,8 @@ def _as_text(output: Any) -> str:
     return output if isinstance(output, str) else msgspec.json.encode(output).decode()
 
 
-def _check_members(body: Any, known: tuple[str, ...]) -> None:
+def check_members(body: Any, known: tuple[str, ...]) -> None:
+    """Let an object with none but these members pass, or refuse it."""
     if not isinstance(body, dict):
         raise InvalidRequest("the body is a JSON object")
     for name in body:

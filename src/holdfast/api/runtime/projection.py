@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
 from holdfast.journal import Chunk
+from holdfast.model import Run
 from holdfast.model.encoding import FIXED_FIELDS, decode_event, encode_value
 
 _TRANSLATED: Final = frozenset({"step_completed", "error"})
@@ -85,6 +86,18 @@ def gap_frame(
         }
     )
     return f"event: gap\ndata: {data}\n\n".encode()
+
+
+def gap_of(run: Run, requested: int, first: int, reason: str) -> bytes:
+    """The gap frame of a run, to a reader that asked for `requested` and whose next event is `first`."""
+    return gap_frame(
+        run.run_id,
+        requested=requested,
+        first_sequence=first,
+        tail_sequence=run.tail_sequence,
+        epoch=run.epoch,
+        reason=reason,
+    )
 
 
 def _suffix(epoch: int) -> str:

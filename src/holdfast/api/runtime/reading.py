@@ -14,7 +14,7 @@ from holdfast.api.http.query import Query
 from holdfast.api.http.reply import Download, Reply, json_reply
 from holdfast.api.http.sse import EventStream, RunFrames
 from holdfast.api.runtime.position import find_position, read_cursor
-from holdfast.api.runtime.projection import gap_frame, shared_frames
+from holdfast.api.runtime.projection import gap_of, shared_frames
 from holdfast.api.runtime.starting import framework_of
 from holdfast.api.runtime.views import STATUSES, decode_cursor, encode_cursor, interrupt_view, run_view, step_view
 from holdfast.model import Run, Status
@@ -88,13 +88,13 @@ async def follow_run(request: Call) -> Answer:
         return Reply(204, headers=run_headers(run))
     opening = b"\n"
     if position.gap is not None:
-        opening += _gap(run, position.requested, position.first, position.gap)
+        opening += gap_of(run, position.requested, position.first, position.gap)
     make, key = shared_frames(run.epoch)
     frames = RunFrames(
         request.runs.follow(run, after=position.first - 1),
         make,
         key=key,
-        gap=lambda missing, first: _gap(run, missing, first, "pruned"),
+        gap=lambda missing, first: gap_of(run, missing, first, "pruned"),
     )
     return EventStream(
         frames,
@@ -104,17 +104,6 @@ async def follow_run(request: Call) -> Answer:
         times=msgspec.structs.replace(request.services.stream_times, idle=idle),
         opening=opening,
         headers=run_headers(run),
-    )
-
-
-def _gap(run: Run, requested: int, first: int, reason: str) -> bytes:
-    return gap_frame(
-        run.run_id,
-        requested=requested,
-        first_sequence=first,
-        tail_sequence=run.tail_sequence,
-        epoch=run.epoch,
-        reason=reason,
     )
 
 

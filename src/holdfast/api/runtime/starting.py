@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import unicodedata
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from litestar import post
 
 from holdfast.api.http.asgi import Answer, Header
 from holdfast.api.http.call import Call
-from holdfast.api.http.errors import InvalidQuery
-from holdfast.api.http.idempotency import REPLAYED, idempotency_row
-from holdfast.api.http.query import Query, read_query
+from holdfast.api.http.idempotency import REPLAYED
+from holdfast.api.http.query import read_query
 from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.http.sse import EventStream, RunFrames
+from holdfast.api.runtime.controls import CONTROLS, start_request
 from holdfast.api.runtime.position import find_position, read_cursor
 from holdfast.api.runtime.problems import problem, status_and_code
-from holdfast.api.runtime.projection import frames_for_request
+from holdfast.api.runtime.projection import frames_for_request, gap_of
 from holdfast.api.runtime.views import accepted_view, events_url, interrupt_view
 from holdfast.errors import AgentNotFound, InvalidRequest, Stopping
 from holdfast.model import Run, Status
-from holdfast.runs import StartRequest
 from holdfast.store.base import Started
-
-_CONTROLS: Final = ("run_id", "thread_id", "timeout_sec")
-EXECUTION_SECONDS_MAX = 86_400
-THREAD_ID_MAX = 255
-_NOT_IN_THREAD_IDS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-# Where a person's words may stand in an input, in this order; a thread keeps them as the user's message.
-_MESSAGE_FIELDS: Final = ("message", "query", "input", "prompt")
 
 
 @post(["/invoke", "/agents/{name:str}/invoke"], opt={"role": "executor"})
@@ -42,16 +33,22 @@ async def invoke(request: Call) -> Answer:
 
 @post(["/invoke/stream", "/agents/{name:str}/invoke/stream"], opt={"role": "executor"})
 async def invoke_stream(request: Call) -> Answer:
-    """Start a run and stream its events."""
+    """Start a run and stream its events; a repeat under its Idempotency-Key goes on behind Last-Event-ID."""
+    cursor = read_cursor((request.header(b"last-event-id") or b"").decode("latin-1"), "Last-Event-ID")
     started = await _start(request)
-    run, after = started.run, -1
-    if started.replayed:
-        cursor = read_cursor((request.header(b"last-event-id") or b"").decode("latin-1"), "Last-Event-ID")
-        position = find_position(run, None, cursor)
-        after = position.first - 1 if position.gap is None else -1
-    frames = RunFrames(request.runs.follow(run, after=after), frames_for_request(run.epoch, request.request_id))
+    run = started.run
+    position = find_position(run, None, cursor if started.replayed else None)
+    opening = b"\n"
+    if position.gap is not None:
+        opening += gap_of(run, position.requested, position.first, position.gap)
+    frames = RunFrames(
+        request.runs.follow(run, after=position.first - 1),
+        frames_for_request(run.epoch, request.request_id),
+        gap=lambda missing, first: gap_of(run, missing, first, "pruned"),
+    )
     return EventStream(
         frames,
+        opening=opening,
         shutdown=request.services.shutdown,
         grant=request.grant,
         is_post=True,
@@ -63,7 +60,11 @@ async def invoke_stream(request: Call) -> Answer:
 @post(["/runs", "/agents/{name:str}/runs"], opt={"role": "executor"})
 async def start_run(request: Call) -> Answer:
     """Start a run and answer at once; its event `started` is durable by then."""
-    started = await _start(request)
+    return accepted(await _start(request))
+
+
+def accepted(started: Started) -> Reply:
+    """The answer to a start that nobody waits for."""
     location = (b"location", f"/runs/{started.run.run_id}".encode())
     return json_reply(accepted_view(started.run), 202, (location, *_headers(started)))
 
@@ -75,46 +76,16 @@ async def _start(request: Call) -> Started:
     if not isinstance(given, dict):
         raise InvalidRequest("the input is a JSON object")
     query = request.query(*controls)
-    thread_id = _thread_id(query)
-    timeout = query.number("timeout_sec", least=1, most=EXECUTION_SECONDS_MAX)
-    return await request.runs.start(
-        request.caller,
-        StartRequest(
-            agent=agent,
-            input=given,
-            run_id=query.get("run_id"),
-            thread_id=thread_id,
-            message=None if thread_id is None else _message_of(given),
-            timeout_seconds=timeout,
-            idempotency=idempotency_row(request, query, given),
-        ),
-    )
+    asked = start_request(request, query, agent=agent, input=given, body=given)
+    return await request.runs.start(request.caller, asked)
 
 
 def _agent_of(request: Call) -> tuple[str, tuple[str, ...]]:
     """The agent that is called, and which query parameters the call takes. An unknown agent is told first of all."""
     if "name" in request.scope["path_params"]:
-        return request.runs.agent(request.path_value("name")).name, _CONTROLS
+        return request.runs.agent(request.path_value("name")).name, CONTROLS
     query = read_query(request.scope["query_string"], None)
-    return request.runs.agent(query.get("agent")).name, ("agent", *_CONTROLS)
-
-
-def _thread_id(query: Query) -> str | None:
-    text = query.get("thread_id")
-    if text is None:
-        return None
-    if len(text) > THREAD_ID_MAX or any(unicodedata.category(character) in _NOT_IN_THREAD_IDS for character in text):
-        raise InvalidQuery(f"thread_id is 1 to {THREAD_ID_MAX} characters, none of them a control", field="thread_id")
-    return text
-
-
-def _message_of(given: dict[str, Any]) -> str:
-    """The words of an input: the first text among the usual fields, else the input as JSON."""
-    for field in _MESSAGE_FIELDS:
-        if isinstance(given.get(field), str):
-            text: str = given[field]
-            return text
-    return msgspec.json.encode(given).decode()
+    return request.runs.agent(query.get("agent")).name, ("agent", *CONTROLS)
 
 
 async def _outcome(request: Call, run: Run, headers: tuple[Header, ...]) -> Reply:

@@ -141,11 +141,7 @@ def _append(write: Append) -> dict[str, Any]:
             "ended_at": write.ended_at,
             "executed_seconds": write.executed_seconds,
         }
-    if write.steps:
-        document["steps"] = [_step(step) for step in _last_of(write.steps, "key")]
-    if write.interrupts:
-        document["interrupts"] = [_interrupt(item) for item in _last_of(write.interrupts, "interrupt_id")]
-        document["parts"] = [part for item in write.interrupts for part in _parts(item)]
+    document |= _record(write)
     if write.answers:
         document["answers"] = [_answer(answer) for answer in write.answers]
     if write.messages:
@@ -193,6 +189,7 @@ def _start(write: StartRun, now: int) -> dict[str, Any]:
         "is_over": run.status.is_final,
         "now": now,
     }
+    document |= _record(write)
     if write.message is not None:
         document["message"] = _message(write.message)
     if write.supersedes:
@@ -208,6 +205,16 @@ def _start(write: StartRun, now: int) -> dict[str, Any]:
             "created_at": key.created_at,
             "expires_at": key.expires_at,
         }
+    return document
+
+
+def _record(write: Append | StartRun) -> dict[str, Any]:
+    document: dict[str, Any] = {}
+    if write.steps:
+        document["steps"] = [_step(step) for step in _last_of(write.steps, "key")]
+    if write.interrupts:
+        document["interrupts"] = [_interrupt(item) for item in _last_of(write.interrupts, "interrupt_id")]
+        document["parts"] = [part for item in write.interrupts for part in _parts(item)]
     return document
 
 

@@ -187,19 +187,24 @@ class Writes:
         """Write what hangs on appends that have passed."""
         if not any(_hangs_on(write) for write in writes):
             return
-        self._insert("steps", [rows.step_row(write.number, step) for write in writes for step in write.steps])
-        interrupts = [(write.number, interrupt) for write in writes for interrupt in write.interrupts]
-        if interrupts:
-            self._insert("interrupts", [rows.interrupt_row(*item) for item in interrupts])
-            self._insert("parts", [rows.part_row(*item, part) for item in interrupts for part in item[1].parts])
-            for number, interrupt in interrupts:
-                if not interrupt.is_pending:
-                    self._execute(SQL["close_parts"], (number, interrupt.interrupt_id))
+        self._record([(write.number, write) for write in writes])
         self._insert("messages", [rows.message_row(write.number, item) for write in writes for item in write.messages])
         done = [inbox_id for write in writes for inbox_id in write.inbox_done]
         if done:
             self._execute(SQL["inbox_done"], (rows.json_text(done),))
         self._put_outbox([row for write in writes for row in write.outbox])
+
+    def _record(self, writes: Sequence[tuple[int, Append | StartRun]]) -> None:
+        """Write the steps and interrupts of writes to runs of these numbers."""
+        self._insert("steps", [rows.step_row(number, step) for number, write in writes for step in write.steps])
+        interrupts = [(number, interrupt) for number, write in writes for interrupt in write.interrupts]
+        if not interrupts:
+            return
+        self._insert("interrupts", [rows.interrupt_row(*item) for item in interrupts])
+        self._insert("parts", [rows.part_row(*item, part) for item in interrupts for part in item[1].parts])
+        for number, interrupt in interrupts:
+            if not interrupt.is_pending:
+                self._execute(SQL["close_parts"], (number, interrupt.interrupt_id))
 
     # Starts
 
@@ -212,6 +217,7 @@ class Writes:
         starts = [rows.start_row(write, run, now) for write, run in zip(writes, runs, strict=True)]
         self._insert("start", starts, refusals.of_start(self._connection, writes, now))
         self.last_number += len(runs)
+        self._record([(run.number, write) for write, run in zip(writes, runs, strict=True)])
         for write, run in zip(writes, runs, strict=True):
             if write.supersedes:
                 numbers = (run.tenant, rows.json_text(write.supersedes))

@@ -1,0 +1,52 @@
+"""Forking a run: a new one with its results up to a point, which goes on from there."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from litestar import post
+
+from holdfast.api.http.asgi import Answer
+from holdfast.api.http.call import Call
+from holdfast.api.http.strict_json import SAFE_INTEGER_MAX
+from holdfast.api.runtime.changing import check_members
+from holdfast.api.runtime.controls import CONTROLS, start_request
+from holdfast.api.runtime.starting import accepted
+from holdfast.errors import InvalidRequest
+from holdfast.runs import ForkRequest
+
+_MEMBERS: Final = ("from_sequence", "step", "input")
+
+
+@post("/runs/{run_id:str}/fork", opt={"role": "executor"})
+async def fork_run(request: Call) -> Answer:
+    """Start a run that keeps the results of the steps of this one that were over before a point."""
+    body = await request.json_body(request.services.settings.body_bytes_max)
+    check_members(body, _MEMBERS)
+    query = request.query(*CONTROLS)
+    sequence, step = _point(body)
+    if "input" in body and not isinstance(body["input"], dict):
+        raise InvalidRequest("the input is a JSON object", field="input")
+    run = await request.runs.get(request.caller, request.path_value("run_id"))
+    given = body["input"] if "input" in body else msgspec.json.decode(run.input)
+    start = start_request(request, query, agent=run.agent, input=given, body=body)
+    fork = ForkRequest(from_sequence=sequence, step=step, start=start)
+    return accepted(await request.runs.fork(request.caller, run.run_id, fork))
+
+
+def _point(body: dict[str, Any]) -> tuple[int, str | None]:
+    """The sequence or the step's key; exactly one of them is given."""
+    if ("from_sequence" in body) == ("step" in body):
+        raise InvalidRequest("a fork needs one of from_sequence and step", field="from_sequence")
+    if "step" in body:
+        if not isinstance(body["step"], str):
+            raise InvalidRequest("step is the key of a step, a text", field="step")
+        return 0, body["step"]
+    sequence = body["from_sequence"]
+    if type(sequence) is not int or not 0 <= sequence <= SAFE_INTEGER_MAX:
+        raise InvalidRequest("from_sequence is a whole number from 0 on", field="from_sequence")
+    return sequence, None
+
+
+HANDLERS: Final = (fork_run,)
