@@ -14,7 +14,7 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
   + ConflictError           the caller lost a race, or the state is another: read, decide again
     - RunExists, ThreadBusy, RunFinished, InterruptResolved, InterruptAmbiguous, IdempotencyInProgress
   + CapacityError           nothing is wrong but room: retry later
-    - QueueFull, Stopping
+    - QueueFull, Stopping, RateLimited
   + ExecutionError          the code of an agent, or what happened to it; becomes the run's `error` event
     - AgentFailed, InvalidOutput, Interrupted, InterruptExpired, RunTimeout, AgentMissing, ReplayDiverged
     - StepFailed, OutcomeUnknown, PermissionDenied, ToolCallFailed
@@ -208,6 +208,12 @@ class Stopping(CapacityError):
     """The server is stopping and takes no new work; another one, or the next one, will."""
 
     code = "stopping"
+
+
+class RateLimited(CapacityError):
+    """The caller started as many runs as it may in this time. `retry_after` seconds later it may start one more."""
+
+    code = "rate_limit_exceeded"
 
 
 class ExecutionError(HoldfastError):

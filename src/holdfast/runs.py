@@ -43,10 +43,14 @@ from holdfast.journal import Journal, Reader, Signal, chain
 from holdfast.model import DEFAULT_TENANT, Interrupt, Kind, Message, Run, Status, Step, Thread
 from holdfast.model.encoding import repair_value
 from holdfast.model.interrupt import canonical_answer, canonical_tool_output
+from holdfast.rates import Rate, RateLimiter
 from holdfast.shutdown import Shutdown
 from holdfast.store.base import IdempotencyRow, RunQuery, Started, StartRun
 
 ROLES: Final = ("reader", "executor", "operator", "admin")
+NO_ROLE: Final = "none"
+"""Of a caller whom its Dockfile lets call nothing of runs."""
+
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
 _CHILD_NAMESPACE: Final = uuid.UUID("5b8f3c52-6f0e-5d0a-9c50-0c6f5c8a4e11")
 EXPORT_PAGE_BYTES = 256 * 1024
@@ -55,16 +59,22 @@ RECHECK_SECONDS = 1.0
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who calls: the key's name, tenant and role."""
+    """Who calls: the key's name, tenant and role; and what a Dockfile grants it, where one does."""
 
     name: str = ""
     tenant: str = DEFAULT_TENANT
     role: str = "admin"
     trust: str = "standard"
+    permissions: tuple[str, ...] | None = None  # None: those of the role
+    rate: Rate | None = None  # None: it may start as many runs as it likes
 
     def has(self, role: str) -> bool:
         """Whether this caller's role includes another."""
-        return ROLES.index(self.role) >= ROLES.index(role)
+        return self.role != NO_ROLE and ROLES.index(self.role) >= ROLES.index(role)
+
+    def may(self, permission: str) -> bool:
+        """Whether this caller has a permission, such as `view_metrics`; without a Dockfile every role has all."""
+        return self.has("reader") if self.permissions is None else permission in self.permissions
 
     def require(self, role: str) -> None:
         """
@@ -151,6 +161,7 @@ class Runs:
         self.default_agent = default_agent
         self._clock = clock
         self._ids = ids
+        self._rates = RateLimiter(clock)
         self._timeout_seconds = timeout_seconds
         self._queued_max = queued_max
         self._namespace = uuid.UUID(namespace)
@@ -179,12 +190,32 @@ class Runs:
 
         Raises:
             AgentNotFound, InvalidRequest, RunExists, ThreadBusy, QueueFull, IdempotencyKeyReused, Stopping,
-            StorageFull
+            StorageFull, RateLimited
         """
         caller.require("executor")
         if self.worker.is_stopping or self.shutdown.is_set:
             raise Stopping("the server is stopping; try again", retry_after=1)
         program = self.agent(request.agent)
+        start = self._rates.take((caller.tenant, caller.name), caller.rate)
+        try:
+            started = await self._start(caller, program, request)
+        except Exception:
+            start.undo()
+            raise
+        if started.replayed:
+            start.undo()
+        return started
+
+    def check_rate(self, caller: Caller) -> None:
+        """
+        Let a caller pass who may start one more run now; `start` counts it.
+
+        Raises:
+            RateLimited
+        """
+        self._rates.check((caller.tenant, caller.name), caller.rate)
+
+    async def _start(self, caller: Caller, program: Program, request: StartRequest) -> Started:
         if request.run_id is not None and not _RUN_ID.match(request.run_id):
             raise InvalidRequest(
                 "run_id: 1 to 128 letters, digits, _ or -, the first a letter or digit", field="run_id"

@@ -22,14 +22,25 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
 import uvicorn
 
+from holdfast.access import Access
 from holdfast.agents.registry import Registry
 from holdfast.api.http.app import build_app
-from holdfast.api.http.auth import DEVELOPMENT_KEY, Authenticator, Grant, create_first_key, environment_grants, key_hash
+from holdfast.api.http.auth import (
+    DEVELOPMENT_KEY,
+    Authenticator,
+    Grant,
+    create_first_key,
+    declared_grants,
+    environment_grants,
+    key_hash,
+)
+from holdfast.api.http.bearers import Bearers
 from holdfast.api.http.call import Services
 from holdfast.api.http.door import Door
 from holdfast.api.http.origins import Origins
@@ -60,6 +71,10 @@ BACKLOG = 2048
 GC_THRESHOLDS = (50_000, 20, 50)
 
 
+OPEN_TO_KEYS: Final = Access()
+"""No Dockfile: whoever has a key of the settings or of the store may call."""
+
+
 class CannotListen(HoldfastError):
     """The address cannot be listened on. Nothing was started."""
 
@@ -87,6 +102,7 @@ def serve(
     *,
     on_listening: Callable[[Listening], None] | None = None,
     shared: Shared | None = None,
+    access: Access = OPEN_TO_KEYS,
 ) -> None:
     """
     Run a server until it is told to stop by SIGTERM or SIGINT. A second SIGINT ends the process at once.
@@ -100,7 +116,8 @@ def serve(
     if settings.no_worker:
         require_shared_store(settings, "no_worker", "a server that executes nothing")
     listener = shared.listener if shared is not None else bind(settings)
-    _run(Server(settings, programs, listener, on_listening, token=None if shared is None else shared.token))
+    token = None if shared is None else shared.token
+    _run(Server(settings, programs, listener, on_listening, token=token, access=access))
 
 
 def work(settings: Settings, programs: Registry, *, on_ready: Callable[[Listening], None] | None = None) -> None:
@@ -146,6 +163,7 @@ class Server:
         on_listening: Callable[[Listening], None] | None,
         *,
         token: str | None = None,
+        access: Access = OPEN_TO_KEYS,
     ) -> None:
         self.settings = settings
         self._programs = programs
@@ -157,10 +175,17 @@ class Server:
         self._store = choose_store(settings)
         self._file = None if listener is None or token is not None else ServerFile(Path(settings.data))
         self._token = token
-        fixed = environment_grants(settings.keys, settings.key_hashes)
-        self._authenticator = Authenticator(fixed, header=settings.key_header, is_open=settings.no_auth)
+        self._access = access
+        self._authenticator = Authenticator(
+            [*environment_grants(settings.keys, settings.key_hashes), *declared_grants(access)],
+            header=settings.key_header,
+            is_open=settings.no_auth,
+            allow_bearer=access.allow_bearer,
+            bearers=None if access.tokens is None else Bearers(access, access.tokens, self._clock),
+        )
         self._services = Services(
             settings=settings,
+            access=access,
             authenticator=self._authenticator,
             programs=tuple(programs),
             default_agent=programs.default,
@@ -278,7 +303,8 @@ class Server:
 
     async def _first_key(self) -> str | None:
         settings = self.settings
-        if self._listener is None or settings.no_auth or settings.keys or settings.key_hashes:
+        has_keys = settings.keys or settings.key_hashes or self._access.mode in ("api_key", "jwt")
+        if self._listener is None or settings.no_auth or has_keys:
             return None
         return await create_first_key(self._store, self._clock, self._ids)
 

@@ -1,8 +1,8 @@
 """
 Who calls: one authenticator for all APIs and all sources of keys.
 
-Keys come from the store (rows that the CLI adds and revokes) and from the environment and flags. Only SHA-256 hashes
-are kept. The store's rows are held in memory and read again every REFRESH_SECONDS, so a request costs no read, and a
+Keys come from the store (rows that the CLI adds and revokes), from the environment and flags, and from a Dockfile, which
+may have tokens of another issuer taken too (see bearers.py). Only SHA-256 hashes are kept. The store's rows are held in memory and read again every REFRESH_SECONDS, so a request costs no read, and a
 revoked key is refused after that time; the streams that it opened see `Grant.is_revoked` and end.
 """
 
@@ -12,16 +12,21 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from holdfast.access import INVOKE, PERMISSIONS, Access, DeclaredKey, Rights
 from holdfast.clock import Clock
 from holdfast.errors import StoreError, Unauthenticated
 from holdfast.ids import Ids
 from holdfast.model import ApiKey
-from holdfast.runs import Caller
+from holdfast.runs import NO_ROLE, Caller
 from holdfast.store.base import Store
+from holdfast.tokens import looks_like_token
+
+if TYPE_CHECKING:
+    from holdfast.api.http.bearers import Bearers
 
 log = structlog.get_logger(__name__)
 
@@ -54,12 +59,23 @@ NOBODY: Final = Grant(Caller("", role="reader"), "")
 class Authenticator:
     """Made once per server; used on its event loop."""
 
-    def __init__(self, fixed: Sequence[Grant] = (), *, header: str | None = None, is_open: bool = False) -> None:
+    def __init__(
+        self,
+        fixed: Sequence[Grant] = (),
+        *,
+        header: str | None = None,
+        is_open: bool = False,
+        allow_bearer: bool = True,
+        bearers: Bearers | None = None,
+    ) -> None:
         self.is_open = is_open
+        self.bearers = bearers
+        self._allow_bearer = allow_bearer
         self._fixed = {grant.hash: grant for grant in fixed}
         self._stored: dict[str, Grant] = {}
         names = [KEY_HEADERS[0], *([header.lower().encode()] if header else []), *KEY_HEADERS[1:]]
         self._headers: tuple[bytes, ...] = tuple(dict.fromkeys(names))
+        self._wanted = _wanted(header, allow_bearer=allow_bearer, takes_tokens=bearers is not None)
         self._task: asyncio.Task[None] | None = None
 
     def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> Grant:
@@ -71,13 +87,31 @@ class Authenticator:
         """
         if self.is_open:
             return ANYBODY
-        key = self._key_in(headers)
-        if key is None:
-            raise Unauthenticated(
-                "send an API key in the header X-API-Key, X-Engine-Key or Authorization: Bearer",
-                reason="missing_credentials",
-            )
-        return self.grant_of(key)
+        credential, is_bearer = self._credential(headers)
+        if credential is None:
+            raise Unauthenticated(self._wanted, reason="missing_credentials")
+        return self.grant_of_bearer(credential) if is_bearer else self.grant_of(credential)
+
+    async def prepare(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Fetch what `authenticate` will need: the keys of the issuer of a token. Without tokens, nothing."""
+        if self.bearers is not None:
+            credential, is_bearer = self._credential(headers)
+            if credential is not None and is_bearer:
+                await self.bearers.prepare(credential)
+
+    def grant_of_bearer(self, credential: bytes) -> Grant:
+        """
+        The grant of what came as `Authorization: Bearer`: a token where those are taken, else a key.
+
+        Raises:
+            Unauthenticated
+            CapacityError: the keys of the token's issuer are not known yet.
+        """
+        if self.bearers is not None and looks_like_token(credential):
+            return self.bearers.grant_of(credential)
+        if not self._allow_bearer:
+            raise Unauthenticated(self._wanted, reason="missing_credentials")
+        return self.grant_of(credential)
 
     def grant_of(self, key: bytes) -> Grant:
         """
@@ -93,16 +127,17 @@ class Authenticator:
             raise Unauthenticated("this API key is not known, or was revoked", reason="invalid_credentials")
         return grant
 
-    def _key_in(self, headers: Sequence[tuple[bytes, bytes]]) -> bytes | None:
+    def _credential(self, headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes | None, bool]:
+        """The credential that decides, and whether it came as a bearer's."""
         found: dict[bytes, bytes] = {}
         for name, value in headers:
             if name in self._headers or name == b"authorization":
                 found.setdefault(name, value)
         for name in self._headers:
             if name in found:
-                return found[name].strip()
+                return found[name].strip(), False
         scheme, _, credential = found.get(b"authorization", b"").partition(b" ")
-        return credential.strip() if scheme.lower() == b"bearer" else None
+        return (credential.strip(), True) if scheme.lower() == b"bearer" else (None, False)
 
     def add(self, grant: Grant) -> None:
         """Let one more key in, for as long as this process lives."""
@@ -124,9 +159,13 @@ class Authenticator:
     async def start(self, store: Store) -> None:
         """Read the keys, and keep reading them until `stop`."""
         await self.refresh(store)
+        if self.bearers is not None:
+            self.bearers.start()
         self._task = asyncio.create_task(self._refresh_forever(store), name="keys")
 
     async def stop(self) -> None:
+        if self.bearers is not None:
+            await self.bearers.stop()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -141,6 +180,14 @@ class Authenticator:
                 log.warning("keys_not_read", reason=error.code)
 
 
+def _wanted(header: str | None, *, allow_bearer: bool, takes_tokens: bool) -> str:
+    names = [*([header] if header and header.lower() != "x-api-key" else []), "X-API-Key", "X-Engine-Key"]
+    key = f"an API key in the header {', '.join(names[:-1])} or {names[-1]}"
+    if takes_tokens:
+        return f"send a token as Authorization: Bearer, or {key}"
+    return f"send {key}{', or as Authorization: Bearer' if allow_bearer else ''}"
+
+
 def key_hash(key: str) -> str:
     """The SHA-256 of a key in hex: all that is ever kept of it."""
     return hashlib.sha256(key.encode()).hexdigest()
@@ -151,6 +198,23 @@ def environment_grants(keys: Sequence[str], hashes: Sequence[str]) -> list[Grant
     all_hashes = dict.fromkeys([*map(key_hash, keys), *(item.lower() for item in hashes)])
     names = ["environment", *(f"environment-{number}" for number in range(2, len(all_hashes) + 1))]
     return [Grant(Caller(name), item) for name, item in zip(names, all_hashes, strict=False)]
+
+
+def declared_grants(access: Access) -> list[Grant]:
+    """The keys that a Dockfile declares, all of the tenant `default`."""
+    return [Grant(_declared_caller(access, key), key.hash) for key in access.keys]
+
+
+def _declared_caller(access: Access, key: DeclaredKey) -> Caller:
+    rights = access.rights(key.roles)
+    if key.roles is None:
+        return Caller(key.name, role="admin", permissions=PERMISSIONS, rate=rights.rate)
+    return Caller(key.name, role=role_of(rights), permissions=rights.permissions, rate=rights.rate)
+
+
+def role_of(rights: Rights) -> str:
+    """The role of a caller whose permissions are declared: whoever may invoke may do all that a run needs."""
+    return "executor" if INVOKE in rights.permissions else NO_ROLE
 
 
 async def create_first_key(store: Store, clock: Clock, ids: Ids) -> str | None:

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import msgspec
 from litestar import Request
 
+from holdfast.access import Access
 from holdfast.api.http.asgi import Receive, Scope, connection_of, exchange_of
 from holdfast.api.http.auth import Authenticator, Grant
 from holdfast.api.http.body import has_body, header, read_json_body
@@ -30,6 +31,7 @@ class Services(msgspec.Struct, kw_only=True):
     """What the server gives to all handlers. `opened` is set, once, when the store is up."""
 
     settings: Settings
+    access: Access = Access()  # what a Dockfile says of callers
     authenticator: Authenticator
     programs: tuple[Program, ...]
     default_agent: str | None

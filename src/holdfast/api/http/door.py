@@ -77,12 +77,12 @@ class Door:
             scope = {**scope, "method": "GET"}
         scope["holdfast"] = exchange
         try:
-            answer = self._enter(scope, exchange) or self._app
+            answer = await self._enter(scope, exchange) or self._app
             await answer(scope, receive, send)
         except Exception as error:  # noqa: BLE001  # the top of a request: whatever it was, the API's shape says it
             await self._fail(scope, receive, send, error)
 
-    def _enter(self, scope: Scope, exchange: Exchange) -> Reply | None:
+    async def _enter(self, scope: Scope, exchange: Exchange) -> Reply | None:
         """Check all that comes before the handler; a reply means that the handler is not needed."""
         headers, method = scope["headers"], scope["method"]
         try:
@@ -96,7 +96,7 @@ class Door:
             exchange.headers += self._origins.preflight(header(headers, b"access-control-request-headers"))
             return Reply(204)
         if not is_public:
-            self._check_key(exchange, headers)
+            await self._check_key(exchange, headers)
         if not path:
             raise PathNotFound(f"there is nothing at {scope['path'][:200]!r}")
         scope["path"] = path
@@ -114,9 +114,10 @@ class Door:
             if not is_public:
                 raise
 
-    def _check_key(self, exchange: Exchange, headers: Any) -> None:
+    async def _check_key(self, exchange: Exchange, headers: Any) -> None:
         if self._services.opened is None:
             raise NotReady("the server is starting; try again", retry_after=1)
+        await self._authenticator.prepare(headers)
         exchange.grant = self._authenticator.authenticate(headers)
 
     async def _fail(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:

@@ -72,6 +72,7 @@ def accepted(started: Started) -> Reply:
 async def _start(request: Call) -> Started:
     """Check everything there is to check, in the order of the specification, then start the run."""
     agent, controls = _agent_of(request)
+    request.runs.check_rate(request.caller)
     given = await request.json_body(request.services.settings.body_bytes_max)
     if not isinstance(given, dict):
         raise InvalidRequest("the input is a JSON object")
