@@ -250,6 +250,7 @@ class Server:
         settings = self.settings
         info = await self._store.open()
         self._services.notices = info.notices
+        self._authenticator.use_secret(info.secret)
         for notice in info.notices:
             log.warning("store_notice", message=notice)
         journal = Journal(self._store, self._clock, last_timestamp=info.last_timestamp)

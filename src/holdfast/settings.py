@@ -63,6 +63,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...], Meta(description="SHA-256 of API keys of admins in hex, comma-separated")
     ] = ()
     key_header: Annotated[str | None, Meta(description="one more header in which an API key may come")] = None
+    allow_query_key: Annotated[
+        bool, Meta(description="take an API key in `?api_key=` too; it then stands in histories and logs of proxies")
+    ] = False
     no_auth: Annotated[bool, Meta(description="ask for no key; only on a loopback host")] = False
     agent: Annotated[str | None, Meta(description="the agent that answers where a call names none")] = None
     apis: Annotated[tuple[str, ...], Meta(description="the APIs that are served: runtime, engine")] = (

@@ -195,6 +195,7 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int
     store_id: str  # a random UUID, the namespace of agent ids
     last_timestamp: int  # the newest event's; new stamps must lie behind it
+    secret: str = ""  # random, the same in all processes of the store: what a server hands out signed is signed with it
     restored: bool = False  # a restored backup was found at opening, and all journals got a new epoch
     notices: tuple[str, ...] = ()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, cast
+from urllib.parse import unquote
 
 from litestar import Litestar, Request
 from litestar.connection import ASGIConnection
@@ -12,13 +13,16 @@ from litestar.handlers import BaseRouteHandler
 from litestar.plugins import PluginProtocol
 
 from holdfast.api.http.asgi import Application, Message, Receive, Scope, Send, exchange_of
-from holdfast.api.http.auth import Authenticator
+from holdfast.api.http.auth import UNASKED, Authenticator
 from holdfast.api.http.call import Call, Services
+from holdfast.api.http.credentials import TOKEN_PARAMETER
 from holdfast.api.http.door import Door, answer_to
 from holdfast.api.http.errors import BadHttp, MethodNotAllowed, PathNotFound
 from holdfast.api.http.origins import Origins
+from holdfast.api.http.query import without_parameter
 from holdfast.api.http.reply import shared_headers
 from holdfast.api.http.routing import Api
+from holdfast.errors import Forbidden
 
 
 def build_app(apis: Sequence[Api], authenticator: Authenticator, origins: Origins, services: Services) -> Door:
@@ -52,8 +56,25 @@ class _LeanLitestar(Litestar):
 async def check_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Let a caller pass whose role the handler asks for: `opt={"role": …}`, else reader."""
     scope = cast(Scope, connection.scope)
-    if not handler.opt.get("public") and scope["method"] != "OPTIONS":
-        exchange_of(scope).grant.caller.require(handler.opt.get("role", "reader"))
+    if handler.opt.get("public") or scope["method"] == "OPTIONS":
+        return
+    grant = exchange_of(scope).grant
+    if grant is UNASKED and handler.opt.get("socket"):
+        return
+    takes_token = bool(handler.opt.get("stream_token"))
+    if grant.run_id is not None:
+        _check_token(grant.run_id, scope, takes_token=takes_token)
+    if takes_token:
+        scope["query_string"] = without_parameter(scope["query_string"], TOKEN_PARAMETER)
+    grant.caller.require(handler.opt.get("role", "reader"))
+
+
+def _check_token(run_id: str, scope: Scope, *, takes_token: bool) -> None:
+    """Let a stream token pass where its run is read, and nowhere else."""
+    if not takes_token:
+        raise Forbidden("a stream token opens the reading of its run and nothing else; send an API key")
+    if unquote(scope["path_params"]["run_id"]) != run_id:
+        raise Forbidden("this stream token is for another run")
 
 
 class _Rendered:

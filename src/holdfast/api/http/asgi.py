@@ -34,3 +34,8 @@ def connection_of(scope: Scope) -> Connection:
     """The connection that this request came over."""
     connection: Connection = scope["extensions"]["holdfast"]
     return connection
+
+
+def is_websocket(scope: Scope) -> bool:
+    """Whether the request asks to become a WebSocket."""
+    return any(name == b"upgrade" and value.lower() == b"websocket" for name, value in scope["headers"])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from holdfast.access import INVOKE, PERMISSIONS, Access, DeclaredKey, Rights
+from holdfast.api.http.stream_tokens import Claims, NotAToken, key_mark, seal, unseal
 from holdfast.clock import Clock
 from holdfast.errors import StoreError, Unauthenticated
 from holdfast.ids import Ids
@@ -39,18 +40,36 @@ KEY_HEADERS: Final = (b"x-engine-key", b"x-api-key")
 
 
 class Grant:
-    """A key that is in force, for as long as `is_revoked` is false. One object for all its calls."""
+    """
+    A key that is in force, for as long as `is_revoked` is false. One object for all its calls.
 
-    __slots__ = ("caller", "hash", "is_revoked")
+    With a `run_id` it is the grant of a stream token, which opens the reading of that run alone and ends with the
+    grant of the key that made it.
+    """
 
-    def __init__(self, caller: Caller, hash: str) -> None:
+    __slots__ = ("_is_revoked", "_maker", "caller", "hash", "run_id")
+
+    def __init__(self, caller: Caller, hash: str, *, run_id: str | None = None, maker: Grant | None = None) -> None:
         self.caller = caller
         self.hash = hash
-        self.is_revoked = False
+        self.run_id = run_id
+        self._maker = maker
+        self._is_revoked = False
+
+    @property
+    def is_revoked(self) -> bool:
+        return self._is_revoked or (self._maker is not None and self._maker.is_revoked)
+
+    @is_revoked.setter
+    def is_revoked(self, value: bool) -> None:
+        self._is_revoked = value
 
 
 ANYBODY: Final = Grant(Caller("", role="admin"), "")
 """The caller where no key is asked for: a server without authentication."""
+
+UNASKED: Final = Grant(Caller("", role="reader"), "")
+"""The caller of a WebSocket that came without a credential, until its first message brings one."""
 
 NOBODY: Final = Grant(Caller("", role="reader"), "")
 """The caller of public calls, which show nothing of any run."""
@@ -76,6 +95,8 @@ class Authenticator:
         names = [KEY_HEADERS[0], *([header.lower().encode()] if header else []), *KEY_HEADERS[1:]]
         self._headers: tuple[bytes, ...] = tuple(dict.fromkeys(names))
         self._wanted = _wanted(header, allow_bearer=allow_bearer, takes_tokens=bearers is not None)
+        self._secret = b""
+        self._makers: dict[str, Grant] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def authenticate(self, headers: Sequence[tuple[bytes, bytes]]) -> Grant:
@@ -127,6 +148,59 @@ class Authenticator:
             raise Unauthenticated("this API key is not known, or was revoked", reason="invalid_credentials")
         return grant
 
+    # Stream tokens
+
+    def use_secret(self, secret: str) -> None:
+        """Sign and read stream tokens with the store's secret, which all its processes have."""
+        self._secret = secret.encode()
+
+    def stream_token(self, grant: Grant, run_id: str, expires_at: int) -> tuple[str, int]:
+        """
+        A token in the name of this grant, for reading one run of its tenant until then, and until when it holds
+        indeed: not longer than the token of another issuer that its maker came with. Times are microseconds.
+        """
+        caller = grant.caller
+        if self._stored.get(grant.hash) is grant or self._fixed.get(grant.hash) is grant:
+            claims = Claims(run_id, caller.tenant, expires_at, key_mark(self._secret, grant.hash))
+        else:
+            ends = None if self.bearers is None else self.bearers.expiry_of(grant)
+            expires_at = expires_at if ends is None else min(expires_at, int(ends * 1_000_000))
+            claims = Claims(run_id, caller.tenant, expires_at, "", caller.name)
+        return seal(self._secret, claims), expires_at
+
+    def grant_of_token(self, token: str, now: int) -> Grant:
+        """
+        The grant of a stream token.
+
+        Raises:
+            Unauthenticated: it is none, its time is over, or its key is not in force.
+        """
+        try:
+            claims = unseal(self._secret, token)
+        except NotAToken:
+            raise Unauthenticated("this stream token is not known", reason="invalid_credentials") from None
+        if claims.expires_at <= now:
+            raise Unauthenticated(
+                "this stream token has expired: get a new one from POST /runs/{id}/stream-token", reason="token_expired"
+            )
+        if not claims.maker and not claims.caller:
+            raise Unauthenticated(
+                "this stream token is of a time when no key was asked for", reason="invalid_credentials"
+            )
+        if not claims.maker:
+            return Grant(Caller(claims.caller, claims.tenant, "reader", permissions=()), "", run_id=claims.run_id)
+        maker = self._known_makers().get(claims.maker)
+        if maker is None or maker.caller.tenant != claims.tenant:
+            raise Unauthenticated("the key that made this stream token was revoked", reason="invalid_credentials")
+        caller = Caller(maker.caller.name, claims.tenant, "reader", maker.caller.trust, permissions=())
+        return Grant(caller, "", run_id=claims.run_id, maker=maker)
+
+    def _known_makers(self) -> dict[str, Grant]:
+        if self._makers is None:
+            grants = (*self._fixed.values(), *self._stored.values())
+            self._makers = {key_mark(self._secret, grant.hash): grant for grant in grants}
+        return self._makers
+
     def _credential(self, headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes | None, bool]:
         """The credential that decides, and whether it came as a bearer's."""
         found: dict[bytes, bytes] = {}
@@ -142,6 +216,7 @@ class Authenticator:
     def add(self, grant: Grant) -> None:
         """Let one more key in, for as long as this process lives."""
         self._fixed[grant.hash] = grant
+        self._makers = None
 
     async def refresh(self, store: Store) -> None:
         """Take over what the store's key rows say now."""
@@ -153,6 +228,8 @@ class Authenticator:
                 known = before.get(row.hash)
                 after[row.hash] = known if known is not None and known.caller == caller else Grant(caller, row.hash)
         self._stored = after
+        if after != before:
+            self._makers = None
         for grant in before.values():
             grant.is_revoked = after.get(grant.hash) is not grant
 

@@ -90,6 +90,11 @@ class Bearers:
         self._known[digest] = grant, bearer.expires_at
         return grant
 
+    def expiry_of(self, grant: Grant) -> float | None:
+        """When the token of a grant runs out, in seconds since 1970; None: never, or it is none of ours."""
+        known = self._known.get(grant.hash)
+        return None if known is None else known[1]
+
     def _caller(self, bearer: Bearer) -> Caller:
         rights = self._access.rights(bearer.roles, bearer.permissions)
         return Caller(bearer.user, bearer.tenant, role_of(rights), permissions=rights.permissions, rate=rights.rate)

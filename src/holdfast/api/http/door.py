@@ -14,15 +14,16 @@ from typing import Any, Final
 
 import structlog
 
-from holdfast.api.http.asgi import Application, Receive, Scope, Send, connection_of, exchange_of
-from holdfast.api.http.auth import NOBODY, Authenticator
+from holdfast.api.http.asgi import Application, Receive, Scope, Send, connection_of, exchange_of, is_websocket
+from holdfast.api.http.auth import NOBODY, UNASKED, Authenticator
 from holdfast.api.http.body import header
 from holdfast.api.http.call import Exchange, Services
+from holdfast.api.http.credentials import find_grant
 from holdfast.api.http.errors import BodyTimeout, BodyTooLarge, NotReady, OriginNotAllowed, PathNotFound
 from holdfast.api.http.origins import Origins
 from holdfast.api.http.reply import Parting, Reply
-from holdfast.api.http.routing import Api, Owner, Refusal, normal_path, owner_of, public_routes
-from holdfast.errors import HoldfastError
+from holdfast.api.http.routing import Api, Owner, Refusal, normal_path, owner_of, routes_with
+from holdfast.errors import HoldfastError, Unauthenticated
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,8 @@ class Door:
         self._apis = apis
         self._authenticator = authenticator
         self._origins = origins
-        self._is_public = public_routes(apis.values())
+        self._is_public = routes_with("public", apis.values())
+        self._is_socket = routes_with("socket", apis.values())
         self._services = services
 
     def api_of(self, path: str) -> Api:
@@ -96,7 +98,7 @@ class Door:
             exchange.headers += self._origins.preflight(header(headers, b"access-control-request-headers"))
             return Reply(204)
         if not is_public:
-            await self._check_key(exchange, headers)
+            await self._check_key(scope, exchange, method, path)
         if not path:
             raise PathNotFound(f"there is nothing at {scope['path'][:200]!r}")
         scope["path"] = path
@@ -114,11 +116,28 @@ class Door:
             if not is_public:
                 raise
 
-    async def _check_key(self, exchange: Exchange, headers: Any) -> None:
-        if self._services.opened is None:
+    async def _check_key(self, scope: Scope, exchange: Exchange, method: str, path: str) -> None:
+        services = self._services
+        if services.opened is None:
             raise NotReady("the server is starting; try again", retry_after=1)
-        await self._authenticator.prepare(headers)
-        exchange.grant = self._authenticator.authenticate(headers)
+        await self._authenticator.prepare(scope["headers"])
+        if exchange.api.name != "runtime":
+            exchange.grant = self._authenticator.authenticate(scope["headers"])
+            return
+        origin, host = header(scope["headers"], b"origin"), header(scope["headers"], b"host")
+        try:
+            exchange.grant = find_grant(
+                self._authenticator,
+                scope,
+                now=services.clock.now(),
+                allow_query_key=services.settings.allow_query_key,
+                trusts_page=origin is None or self._origins.is_trusted(origin, host),
+            )
+        except Unauthenticated as error:
+            is_missing = error.details.get("reason") == "missing_credentials"
+            if not (is_missing and self._is_socket(method, path) and is_websocket(scope)):
+                raise
+            exchange.grant = UNASKED
 
     async def _fail(self, scope: Scope, receive: Receive, send: Send, error: Exception) -> None:
         exchange = exchange_of(scope)

@@ -50,14 +50,18 @@ class Origins:
             OriginNotAllowed
         """
         exposed = (b"access-control-expose-headers", _EXPOSED)
-        own = b"://" + (host or b"")
-        # Behind a proxy that speaks TLS, our own pages have an origin with https.
-        if origin in self._origins or origin in (b"http" + own, b"https" + own):
+        if self.is_trusted(origin, host):
             allowed = [(b"access-control-allow-origin", origin), (b"access-control-allow-credentials", b"true")]
             return [*allowed, (b"vary", b"Origin"), exposed]
         if self._is_any:
             return [(b"access-control-allow-origin", b"*"), exposed]
         raise OriginNotAllowed(f"pages of the origin {origin[:200].decode('latin-1')!r} may not call this server")
+
+    def is_trusted(self, origin: bytes, host: bytes | None) -> bool:
+        """Whether a page of this origin may call with the browser's credentials: it is our own, or listed by name."""
+        own = b"://" + (host or b"")
+        # Behind a proxy that speaks TLS, our own pages have an origin with https.
+        return origin in self._origins or origin in (b"http" + own, b"https" + own)
 
     def preflight(self, asked_headers: bytes | None) -> list[Header]:
         """What a preflight is told beyond `headers_for`."""

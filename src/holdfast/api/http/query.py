@@ -75,3 +75,13 @@ def read_query(raw: bytes, known: Collection[str] | None) -> Query:
         if value:
             query[name] = value
     return query
+
+
+def without_parameter(raw: bytes, name: str) -> bytes:
+    """A query string without the parameters of this name; what is left is as it was."""
+    kept = []
+    for pair in raw.split(b"&"):
+        found = unquote_to_bytes(pair.partition(b"=")[0].replace(b"+", b" "))
+        if found != name.encode():
+            kept.append(pair)
+    return b"&".join(kept)

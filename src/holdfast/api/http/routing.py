@@ -12,6 +12,8 @@ An API package exposes `api() -> Api`. Its handlers are plain Litestar handlers 
 * They take the one parameter `request: Call` (see `call`), and return a `Reply`, `Download` or `EventStream`. Litestar's
   own parameters, bodies and responses are not used: strictness and error shapes are ours.
 * `opt={"role": …}` is the least role that may call; absent: reader. `opt={"public": True}`: no key is asked for.
+  `opt={"stream_token": True}`: a stream token of the run in the path will do, and `?token=` is taken out of the query.
+  `opt={"socket": True}`: a WebSocket may come without a key, to bring it with its first message.
 * Path parameters are segments of the raw path, so that ids may contain `%2F`: `request.path_value("run_id")`.
 * Errors are raised, never returned: whatever leaves a handler goes through the API's `render`. The same function
   renders what the door refuses (no key, unknown path, wrong method …) for the paths that the API owns.
@@ -78,23 +80,23 @@ def owner_of(path: str) -> Owner:
     return "workflow" if first.startswith("webhooks") else "runtime"
 
 
-def public_routes(apis: Iterable[Api]) -> Callable[[str, str], bool]:
-    """Whether a method and a normal path are those of a handler with `opt={"public": True}`."""
+def routes_with(option: str, apis: Iterable[Api]) -> Callable[[str, str], bool]:
+    """Whether a method and a normal path are those of a handler with this option, such as `opt={"public": True}`."""
     patterns: dict[str, list[str]] = {}
     for api in apis:
         for handler in api.handlers:
-            if handler.opt.get("public"):
+            if handler.opt.get(option):
                 for path in handler.paths:
                     pattern = re.sub(r"\\{[^/]*\\}", "[^/]+", re.escape(path))
                     for method in handler.http_methods:
                         patterns.setdefault(str(method), []).append(pattern)
     compiled = {method: re.compile(f"(?:{'|'.join(found)})\\Z") for method, found in patterns.items()}
 
-    def is_public(method: str, path: str) -> bool:
+    def has_it(method: str, path: str) -> bool:
         pattern = compiled.get(method)
         return pattern is not None and pattern.match(path) is not None
 
-    return is_public
+    return has_it
 
 
 def normal_path(raw: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast.api.http.routing import Api
 from holdfast.api.http.strict_json import SAFE_INTEGER_MAX
-from holdfast.api.runtime import changing, forking, public, reading, starting
+from holdfast.api.runtime import changing, forking, public, reading, starting, tokens
 from holdfast.api.runtime.problems import render
 
 BODY_BYTES_MAX = 1024 * 1024
@@ -12,10 +12,16 @@ BODY_BYTES_MAX = 1024 * 1024
 
 def api(*, public_only: bool = False) -> Api:
     """The Runtime API, as the server takes it; or only the calls of it that every server answers, like `/health`."""
-    private = () if public_only else (*starting.HANDLERS, *reading.HANDLERS, *changing.HANDLERS, *forking.HANDLERS)
+    private = (
+        *starting.HANDLERS,
+        *reading.HANDLERS,
+        *changing.HANDLERS,
+        *forking.HANDLERS,
+        *tokens.HANDLERS,
+    )
     return Api(
         name="runtime",
-        handlers=(*private, *public.HANDLERS),
+        handlers=(*(() if public_only else private), *public.HANDLERS),
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=False,

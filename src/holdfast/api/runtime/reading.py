@@ -23,10 +23,12 @@ from holdfast.store.base import RunQuery
 
 WAIT_SECONDS_MAX = 60
 IDLE_SECONDS_MAX = 3600
+# A stream token of the run opens these.
+_TOKEN: Final = {"stream_token": True}
 _LIST_FILTERS: Final = ("status", "thread_id", "created_after", "created_before", "limit", "cursor")
 
 
-@get("/runs/{run_id:str}")
+@get("/runs/{run_id:str}", opt=_TOKEN)
 async def show_run(request: Call) -> Answer:
     """A run as it is now, or as it is once it waits or is finished."""
     query = request.query("wait")
@@ -75,7 +77,7 @@ def _run_query(request: Call, query: Query, agent: str | None, limit: int) -> Ru
     )
 
 
-@get("/runs/{run_id:str}/events")
+@get("/runs/{run_id:str}/events", opt=_TOKEN)
 async def follow_run(request: Call) -> Answer:
     """The run's events from a cursor on: stored ones, then live ones, to the end."""
     query = request.query("from_sequence", "timeout")
@@ -107,7 +109,7 @@ async def follow_run(request: Call) -> Answer:
     )
 
 
-@get("/runs/{run_id:str}/interrupts")
+@get("/runs/{run_id:str}/interrupts", opt=_TOKEN)
 async def list_interrupts(request: Call) -> Answer:
     """The interrupts that wait for an answer, or all of them."""
     status = request.query("status").get("status", "pending")
@@ -119,7 +121,7 @@ async def list_interrupts(request: Call) -> Answer:
     return json_reply({"interrupts": views}, headers=run_headers(run))
 
 
-@get("/runs/{run_id:str}/steps")
+@get("/runs/{run_id:str}/steps", opt=_TOKEN)
 async def list_steps(request: Call) -> Answer:
     """The run's steps, by start."""
     request.query()

@@ -67,6 +67,7 @@ class Opened(msgspec.Struct, frozen=True):
     store_id: str
     newest: int
     notices: tuple[str, ...]
+    secret: str
 
 
 async def migrate(url: str, *, is_pooled: bool = False) -> SchemaStatus:
@@ -110,8 +111,11 @@ async def open_database(connector: Connector, *, allow_unsafe: bool, retry_secon
                 raise StoreRefused(f"{connector.location}: {UNFINISHED}")
             store_id = await connection.fetchval(READS["meta"], "store_id")
             newest = await connection.fetchval(READS["newest"])
+            # Of two processes that open at once, one makes it and both read it.
+            await connection.execute(CHANGES["set_meta_once"], "secret", secrets.token_hex(32))
+            secret = await connection.fetchval(READS["meta"], "secret")
             await connection.execute(CHANGES["leave"], "", SLOW_SECONDS)
-        return Opened(str(store_id), newest, notices)
+        return Opened(str(store_id), newest, notices, str(secret))
 
     return await _with_connection(connector, retry_seconds, prepare)
 

@@ -118,6 +118,7 @@ class PostgresStore:
             schema_version=schema.KNOWN_VERSION,
             store_id=opened.store_id,
             last_timestamp=opened.newest,
+            secret=opened.secret,
             notices=opened.notices,
         )
         self._pool = await self._connector.pool(self._connections_max)

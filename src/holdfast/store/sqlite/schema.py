@@ -37,6 +37,7 @@ class Opened(msgspec.Struct, frozen=True):
     last_number: int
     span_max: int
     restored: bool
+    secret: str
 
 
 def prepare(place: Place) -> None:
@@ -131,9 +132,11 @@ def take_over(connection: Connection, place: Place, now: int) -> Opened:
     known = place.newest(store_id)
     restored = newest < known or bool(get_meta(connection, "is_restored"))
     number = max(connection.execute(sql["newest_number"]).get, int(get_meta(connection, "last_number") or 0))
+    secret = str(get_meta(connection, "secret") or secrets.token_hex(32))
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(sql["expire_leases"])
+        set_meta(connection, "secret", secret)
         if restored:
             connection.execute(sql["next_epoch"])
             number += NUMBERS_SKIPPED
@@ -148,7 +151,7 @@ def take_over(connection: Connection, place: Place, now: int) -> Opened:
         connection.execute("ROLLBACK")
         raise
     place.note_newest(store_id, newest)
-    return Opened(store_id, newest, number, span_max, restored)
+    return Opened(store_id, newest, number, span_max, restored, secret)
 
 
 def add_procedures(connection: Connection) -> None:

@@ -116,6 +116,7 @@ class SQLiteStore:
             schema_version=SCHEMA_VERSION,
             store_id=opened.store_id,
             last_timestamp=opened.last_timestamp,
+            secret=opened.secret,
             restored=opened.restored,
         )
         self._readers = Readers(self._place.database)

@@ -95,5 +95,8 @@ DELETE FROM holdfast.outbox o
 USING unnest($1::bigint[], $2::bigint[], $3::text[]) AS done (number, sequence, endpoint_id)
 WHERE o.number = done.number AND o.sequence = done.sequence AND o.endpoint_id = done.endpoint_id
 
+-- name: set_meta_once
+INSERT INTO holdfast.meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING
+
 -- name: set_meta
 INSERT INTO holdfast.meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value
