@@ -30,6 +30,7 @@ from holdfast.errors import (
     Stopping,
     ThreadNotFound,
 )
+from holdfast.execution.admission import admitted, off_loop
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.events import segment_of, started_event
 from holdfast.execution.facts import Given, resolved_already
@@ -41,7 +42,7 @@ from holdfast.execution.worker import Worker
 from holdfast.ids import Ids
 from holdfast.journal import Journal, Reader, Signal, chain
 from holdfast.model import DEFAULT_TENANT, Interrupt, Kind, Message, Run, Status, Step, Thread
-from holdfast.model.encoding import repair_value
+from holdfast.model.encoding import decode_event, repair_value
 from holdfast.model.interrupt import canonical_answer, canonical_tool_output
 from holdfast.rates import Rate, RateLimiter
 from holdfast.shutdown import Shutdown
@@ -189,8 +190,8 @@ class Runs:
         A known idempotency key gives the run that it started (`replayed`).
 
         Raises:
-            AgentNotFound, InvalidRequest, RunExists, ThreadBusy, QueueFull, IdempotencyKeyReused, Stopping,
-            StorageFull, RateLimited
+            AgentNotFound, InvalidRequest, InvalidInput, PolicyViolation, RunExists, ThreadBusy, QueueFull,
+            IdempotencyKeyReused, Stopping, StorageFull, RateLimited
         """
         caller.require("executor")
         if self.worker.is_stopping or self.shutdown.is_set:
@@ -220,6 +221,7 @@ class Runs:
             raise InvalidRequest(
                 "run_id: 1 to 128 letters, digits, _ or -, the first a letter or digit", field="run_id"
             )
+        request = await _admitted(program, request)
         run, message = self._new_run(caller, program, request)
         facts = dict(request.facts)
         if message is not None:
@@ -393,6 +395,17 @@ class Runs:
 
     def _is_awaited(self, run: Run, until_waiting: bool) -> bool:
         return run.status.is_final or (until_waiting and run.status is Status.WAITING)
+
+    async def last_event(self, run: Run) -> dict[str, Any]:
+        """The newest event that the run had when its row was read; of a finished run, its end."""
+        reader = Reader(self.journal, run, after=run.tail_sequence - 1)
+        try:
+            chunk = await reader.next()
+        finally:
+            reader.close()
+        if isinstance(chunk, Signal):
+            raise JournalCorrupt(f"run {run.run_id}: its end is not stored", first_bad_sequence=run.tail_sequence)
+        return decode_event(chunk.lines[0])
 
     def follow(self, run: Run, *, after: int) -> Reader:
         """
@@ -576,6 +589,16 @@ class Runs:
         # The run may have grown since its row was read; then the row's hash is not that of the end.
         ok = chained == run.head_hash or after > run.tail_sequence
         return Verified(run_id, ok, events, segments, chained.hex(), None if ok else run.tail_sequence)
+
+
+async def _admitted(program: Program, request: StartRequest) -> StartRequest:
+    """The request with its input as the agent declares it."""
+    spec = spec_of(program)
+    if spec.input_schema is None and not spec.safety.block_prompt_injection:
+        return request
+    given = repair_value(request.input)
+    size = len(encode_result(given, what="the input"))
+    return msgspec.structs.replace(request, input=await off_loop(size, admitted, spec, given))
 
 
 async def _until_notable(reader: Reader) -> None:

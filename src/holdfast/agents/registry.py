@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from holdfast.agents.target import TargetError, load_target
-from holdfast.execution.program import Program
+from holdfast.execution.admission import check_spec
+from holdfast.execution.program import Program, spec_of
+from holdfast.execution.schema import InvalidSchema
 
 ASSISTANT = "assistant"
 
@@ -38,8 +40,12 @@ class Registry:
         Serve this one too.
 
         Raises:
-            TargetError: another agent has that name.
+            TargetError: another agent has that name, or what is declared of this one cannot hold.
         """
+        try:
+            check_spec(spec_of(program))
+        except InvalidSchema as exc:
+            raise TargetError(f"agent {program.name!r}: {exc.message} (at {exc.pointer or 'its root'})") from None
         known = self._programs.setdefault(program.name, program)
         if known is not program:
             raise TargetError(f"two agents are named {program.name!r}; an agent's name must be its own")

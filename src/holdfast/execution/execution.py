@@ -30,6 +30,7 @@ from holdfast.errors import (
     RunTimeout,
     ToolCallFailed,
 )
+from holdfast.execution.admission import Shaped, cut, off_loop, shaped
 from holdfast.execution.codec import VALUE_BYTES_MAX, decode_result, encode_result
 from holdfast.execution.context import Context, set_current
 from holdfast.execution.events import (
@@ -40,7 +41,7 @@ from holdfast.execution.events import (
     interrupt_event,
     void_interrupt,
 )
-from holdfast.execution.program import Program, Result
+from holdfast.execution.program import Program, Result, spec_of
 from holdfast.execution.record import Record
 from holdfast.execution.released import Released
 from holdfast.execution.rounds import Rounds
@@ -354,12 +355,13 @@ class Execution:
                 step=missing,
             )
         result = value if isinstance(value, Result) else Result(output=value)
-        data = encode_result(result.output, what="the output")
-        now = self.now()
+        made = await self._shaped(encode_result(result.output, what="the output"))
+        data, now = made.data, self.now()
         fields: dict[str, Any] = {
             "output": await self.shown(data),
             "latency_seconds": round(max(now - self.run.created_at, 0) / 1_000_000, 3),
             "stop_reason": result.stop_reason,
+            **made.facts,
         }
         if result.usage is not None:
             fields["usage"] = result.usage
@@ -374,12 +376,18 @@ class Execution:
             messages=() if message is None else (message,),
         )
 
+    async def _shaped(self, data: bytes) -> Shaped:
+        """The output as the agent's declaration wants it."""
+        spec = spec_of(self.program)
+        made = Shaped(data) if spec.output_schema is None else await off_loop(len(data), shaped, spec, data)
+        return msgspec.structs.replace(made, data=cut(made.data, spec.safety.max_output_chars))
+
     def _message(self, result: Result, data: bytes, now: int) -> Message | None:
         if self.run.thread_id is None:
             return None
         text = result.text
         if text is None:
-            text = result.output if isinstance(result.output, str) else data.decode()
+            text = decode_result(data) if data.startswith(b'"') else data.decode()
         return Message(
             message_id=self.ids.short("msg"),
             number=self.run.number,

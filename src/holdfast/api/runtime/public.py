@@ -14,7 +14,7 @@ from holdfast.api.http.call import Call, Services
 from holdfast.api.http.errors import NotReady
 from holdfast.api.http.reply import Reply, json_reply
 from holdfast.errors import AgentNotFound, StoreError
-from holdfast.execution.program import Program
+from holdfast.execution.program import Program, spec_of
 from holdfast.model.encoding import format_time
 
 VERSION: Final = version("holdfast")
@@ -62,9 +62,9 @@ async def list_agents(request: Call) -> Answer:
     agents = [
         {
             "name": program.name,
-            "description": getattr(program, "description", None),
+            "description": _description(program),
             "framework": program.framework,
-            "version": VERSION,
+            "version": spec_of(program).version,
         }
         for program in services.programs
     ]
@@ -75,7 +75,13 @@ async def list_agents(request: Call) -> Answer:
 async def show_schema(request: Call) -> Answer:
     """What an agent takes and gives; without a declared schema, any object and anything."""
     program = _agent(request)
-    body = {"success": True, "agent": program.name, "input_schema": {"type": "object"}, "output_schema": {}}
+    spec = spec_of(program)
+    body = {
+        "success": True,
+        "agent": program.name,
+        "input_schema": {"type": "object"} if spec.input_schema is None else spec.input_schema,
+        "output_schema": {} if spec.output_schema is None else spec.output_schema,
+    }
     return json_reply(body)
 
 
@@ -83,16 +89,17 @@ async def show_schema(request: Call) -> Answer:
 async def show_info(request: Call) -> Answer:
     """What an agent is."""
     program = _agent(request)
+    spec = spec_of(program)
     agent = {
         "name": program.name,
-        "description": getattr(program, "description", None),
+        "description": _description(program),
         "framework": program.framework,
-        "mode": "handler",
-        "handler": _handler(program),
+        "mode": spec.mode,
+        "handler": spec.handler or _handler(program),
     }
     is_open = request.services.settings.no_auth
     body: dict[str, Any] = {"success": True, "agent": agent, "auth_enabled": not is_open}
-    return json_reply(body | {"version": VERSION, "metadata": {"tags": []}})
+    return json_reply(body | {"version": spec.version, "metadata": {"tags": [], **spec.metadata}})
 
 
 @get("/", opt=_PUBLIC)
@@ -110,6 +117,10 @@ def _agent(request: Call) -> Program:
         if program.name == name:
             return program
     raise AgentNotFound(f"this server serves no agent {name!r}", agent=name)
+
+
+def _description(program: Program) -> str | None:
+    return spec_of(program).description or getattr(program, "description", None)
 
 
 def _handler(program: Program) -> str:

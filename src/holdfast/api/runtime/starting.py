@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from litestar import post
@@ -19,6 +19,7 @@ from holdfast.api.runtime.problems import problem, status_and_code
 from holdfast.api.runtime.projection import frames_for_request, gap_of
 from holdfast.api.runtime.views import accepted_view, events_url, interrupt_view
 from holdfast.errors import AgentNotFound, InvalidRequest, Stopping
+from holdfast.execution.program import spec_of
 from holdfast.model import Run, Status
 from holdfast.store.base import Started
 
@@ -74,7 +75,7 @@ async def _start(request: Call) -> Started:
     agent, controls = _agent_of(request)
     request.runs.check_rate(request.caller)
     given = await request.json_body(request.services.settings.body_bytes_max)
-    if not isinstance(given, dict):
+    if not isinstance(given, dict) and spec_of(request.runs.agent(agent)).input_schema is None:
         raise InvalidRequest("the input is a JSON object")
     query = request.query(*controls)
     asked = start_request(request, query, agent=agent, input=given, body=given)
@@ -94,6 +95,7 @@ async def _outcome(request: Call, run: Run, headers: tuple[Header, ...]) -> Repl
     if run.status is Status.COMPLETED:
         seconds = round(((run.ended_at or run.created_at) - run.created_at) / 1_000_000, 3)
         metadata = {"agent": run.agent, "framework": framework_of(request, run.agent), "latency_seconds": seconds}
+        metadata |= await _shaping(request, run)
         output = msgspec.Raw(run.output or b"null")
         return json_reply({"success": True, "output": output, "metadata": metadata}, 200, headers)
     if run.status is Status.FAILED and run.error is not None:
@@ -114,6 +116,15 @@ async def _outcome(request: Call, run: Run, headers: tuple[Header, ...]) -> Repl
         "events_url": events_url(run.run_id),
     }
     return json_reply(body, 202, headers)
+
+
+async def _shaping(request: Call, run: Run) -> dict[str, Any]:
+    """What the agent's declaration did to the output, where it may have done anything."""
+    program = request.runs.worker.programs.get(run.agent)
+    if program is None or spec_of(program).output_strict is None:
+        return {}
+    last = await request.runs.last_event(run)
+    return {name: last[name] for name in ("removed_keys", "output_valid") if name in last}
 
 
 def _headers(started: Started) -> tuple[Header, ...]:
