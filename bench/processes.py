@@ -60,7 +60,8 @@ def floor(file: Path) -> Iterator[Process]:
 @contextlib.contextmanager
 def _process(command: list[str], port: int, path: str, log: Path, file: Path | None = None) -> Iterator[Process]:
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "HOLDFAST_FLOOR_FILE": str(file or "")}
+    # Some rows read one run with 500 clients, which is more than a server allows by itself.
+    environment = {**os.environ, "HOLDFAST_FLOOR_FILE": str(file or ""), "HOLDFAST_SUBSCRIBERS_MAX": "1000"}
     began = time.monotonic()
     with log.open("wb") as out:
         popen = subprocess.Popen(command, stdout=out, stderr=out, env=environment)

@@ -46,6 +46,7 @@ from holdfast.api.http.door import Door
 from holdfast.api.http.origins import Origins
 from holdfast.api.http.protocol import LimitedProtocol
 from holdfast.api.http.routing import Api
+from holdfast.api.http.subscribers import Subscribers
 from holdfast.clock import SystemClock
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.execution.neighbours import Neighbours
@@ -192,6 +193,7 @@ class Server:
             clock=self._clock,
             ids=self._ids,
             shutdown=self._shutdown,
+            subscribers=Subscribers(settings.subscribers_max),
             started_at=self._clock.now(),
         )
         self._stop = asyncio.Event()

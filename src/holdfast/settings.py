@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from holdfast.errors import HoldfastError
+from holdfast.model.selection import Selection, UnknownType
 
 PREFIX: Final = "HOLDFAST_"
 
@@ -87,6 +88,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     stall_seconds: Annotated[
         float, Meta(gt=0, le=3600, description="a reader that takes nothing for so long is cut off")
     ] = 30.0
+    stream_idle_seconds: Annotated[
+        Annotated[float, Meta(ge=1, le=3600)] | None,
+        Meta(description="a stream of events ends after so long without one, where its call names no `timeout`"),
+    ] = None
+    subscribers_max: Annotated[
+        int, Meta(ge=1, le=1000, description="streams of one run's events that this process serves at once")
+    ] = 100
+    events_allowed: Annotated[
+        tuple[str, ...] | None,
+        Meta(description="types of events that readers may see, comma-separated, or a preset; else all"),
+    ] = None
     drain_seconds: Annotated[
         float, Meta(ge=0, le=3600, description="what executing runs get at a stop, to finish or to reach a step")
     ] = 8.0
@@ -137,6 +149,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in self.apis:
             if name not in ("runtime", "engine"):
                 raise InvalidSetting(f"there is no API {name!r}; there are runtime and engine", "apis")
+        if self.events_allowed is not None:
+            try:
+                Selection.allowed(self.events_allowed)
+            except UnknownType as exc:
+                raise InvalidSetting(str(exc), "events_allowed") from None
 
     def __repr__(self) -> str:
         return f"Settings(host={self.host!r}, port={self.port}, data={self.data!r}, …)"  # some fields are secrets

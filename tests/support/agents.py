@@ -77,3 +77,30 @@ async def stuck(context: Context, input: dict[str, Any]) -> None:
     """Never ends by itself."""
     await context.token("here")
     await asyncio.Event().wait()
+
+
+@agent("script", restart="always")
+async def script(context: Context, input: dict[str, Any]) -> dict[str, Any]:
+    """Does what the list `do` says: pairs of a word and what belongs to it."""
+    for word, value in input["do"]:
+        if word == "tokens":
+            for text in value:
+                await context.token(text)
+        elif word == "thinking":
+            await context.thinking(value)
+        elif word == "progress":
+            await context.progress(value)
+        elif word == "checkpoint":
+            await context.checkpoint(value)
+        elif word == "step":
+            await context.step(value, _nothing)
+        elif word == "emit":
+            await context.emit(value, {"of": value})
+        else:
+            while not Path(value).exists():  # noqa: ASYNC110, ASYNC240  # another process opens it
+                await asyncio.sleep(0.01)
+    return {}
+
+
+async def _nothing() -> None:
+    return None

@@ -67,7 +67,7 @@ class Flood:
 
 @pytest.mark.slow
 async def test_a_hundred_readers_that_stop_reading_hurt_nobody(tmp_path: Path) -> None:
-    environment = {"HOLDFAST_STALL_SECONDS": str(STALL_SECONDS)}
+    environment = {"HOLDFAST_STALL_SECONDS": str(STALL_SECONDS), "HOLDFAST_SUBSCRIBERS_MAX": str(READERS + 1)}
     with running_server(tmp_path / "data", agents=AGENTS, environment=environment) as server:
         target = Target(server.port, KEY)
         target.up.set()

@@ -47,7 +47,7 @@ def rest_of(connection: socket.socket) -> bytes:
 
 @pytest.mark.slow
 def test_every_stream_ends_and_the_process_exits(tmp_path: Path) -> None:
-    with running_server(tmp_path) as server:
+    with running_server(tmp_path, environment={"HOLDFAST_SUBSCRIBERS_MAX": "300"}) as server:
         with server.client() as client:
             client.post("/agents/stuck/runs?run_id=one", json={})
         readers = [stream(server, "GET", "/runs/one/events") for _ in range(300)]

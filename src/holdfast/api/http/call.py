@@ -19,6 +19,7 @@ from holdfast.api.http.errors import InvalidQuery, NotReady
 from holdfast.api.http.query import Query, read_query
 from holdfast.api.http.routing import Api
 from holdfast.api.http.sse import StreamTimes
+from holdfast.api.http.subscribers import Subscribers
 from holdfast.clock import Clock
 from holdfast.execution.program import Program
 from holdfast.ids import Ids
@@ -38,6 +39,7 @@ class Services(msgspec.Struct, kw_only=True):
     clock: Clock
     ids: Ids
     shutdown: Shutdown
+    subscribers: Subscribers
     started_at: int  # wall time of this process's start, in microseconds
     opened: Runs | None = None
     notices: tuple[str, ...] = ()  # what the store cannot keep of what is promised, as its user allowed

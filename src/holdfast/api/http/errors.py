@@ -11,6 +11,7 @@ own specification says otherwise.
     - BadHttp                 UriTooLong, HeadersTooLarge, HeadersTimeout
 * CapacityError
   + NotReady
+  + TooManySubscribers
 """
 
 from __future__ import annotations
@@ -139,3 +140,10 @@ class NotReady(CapacityError):
 
     code = "not_ready"
     status: ClassVar[int] = 503
+
+
+class TooManySubscribers(CapacityError):
+    """A run has as many readers in this process as it may (`limit`). Read again when one has left."""
+
+    code = "too_many_subscribers"
+    status: ClassVar[int] = 429

@@ -204,9 +204,13 @@ class EventStream:
                 if self._is_over is not None:
                     return self._end(self._is_over)
                 continue
+            if not frames:
+                # All of it was hidden from this reader, for whom the stream is silent. Others get their turn: with
+                # nothing written, nothing ever pauses a reader of a long journal.
+                await asyncio.sleep(0)
+                continue
             if len(frames) <= SLICE_BYTES_MAX:
-                if frames:
-                    connection.write(frames)
+                connection.write(frames)
             else:
                 await self._write_slices(frames)
             self._last_write = self._last_frame = loop.time()

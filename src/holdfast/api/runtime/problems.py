@@ -43,6 +43,7 @@ _CODES: Final[Mapping[str, tuple[int, str]]] = {
     "cancelled": (409, "CANCELLED"),
     "payload_too_large": (413, "PAYLOAD_TOO_LARGE"),
     "rate_limit_exceeded": (429, "RATE_LIMIT_EXCEEDED"),
+    "too_many_subscribers": (429, "TOO_MANY_SUBSCRIBERS"),
     "overloaded": (503, "SERVICE_UNAVAILABLE"),
     "stopping": (503, "SERVICE_UNAVAILABLE"),
     "store_unavailable": (503, "SERVICE_UNAVAILABLE"),

@@ -7,9 +7,10 @@ an `error` is in upper case. So a token costs one format string, and its frame i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final
 
+from holdfast.api.runtime.filters import EVERYTHING, EventFilter
 from holdfast.journal import Chunk
 from holdfast.model import Run
 from holdfast.model.encoding import FIXED_FIELDS, decode_event, encode_value
@@ -17,32 +18,79 @@ from holdfast.model.encoding import FIXED_FIELDS, decode_event, encode_value
 _TRANSLATED: Final = frozenset({"step_completed", "error"})
 
 
-def shared_frames(epoch: int) -> tuple[Callable[[Chunk], bytes], Hashable]:
-    """The projection that all readers of a journal with this epoch share, and the key to share it by."""
+def shared_frames(epoch: int, wanted: EventFilter = EVERYTHING) -> tuple[Callable[[Chunk], bytes], Hashable]:
+    """
+    The projection that all readers of a journal with this epoch and this filter share, and the key to share it by.
+
+    Where a filter hides nothing of a chunk, its readers share the frames of those who have none.
+    """
     suffix = _suffix(epoch)
-    return lambda chunk: _frames(chunk, suffix), ("runtime", epoch)
+    key = ("runtime", epoch)
+
+    def whole(chunk: Chunk) -> bytes:
+        return _frames(chunk, suffix, "}")
+
+    if wanted.key is None:
+        return whole, key
+
+    def narrowed(chunk: Chunk) -> bytes:
+        if hides_nothing(chunk, wanted):
+            return chunk.made_once(key, whole)
+        return _frames(chunk, suffix, "}", wanted)
+
+    return narrowed, (*key, wanted.key)
 
 
-def frames_for_request(epoch: int, request_id: str) -> Callable[[Chunk], bytes]:
+def frames_for_request(epoch: int, request_id: str, wanted: EventFilter = EVERYTHING) -> Callable[[Chunk], bytes]:
     """The projection of `/invoke/stream`: every event has the request's id as its last member."""
-    suffix, member = _suffix(epoch), f',"request_id":{encode_value(request_id)}}}'
+    suffix, last = _suffix(epoch), request_member(request_id)
 
     def make(chunk: Chunk) -> bytes:
-        parts = [
-            f"id: {sequence}{suffix}\nevent: {name}\ndata: {line[:-1]}{member}\n\n"
-            for sequence, (name, line) in enumerate(_shown(chunk), chunk.first)
-        ]
-        return "".join(parts).encode()
+        return _frames(chunk, suffix, last, None if hides_nothing(chunk, wanted) else wanted)
 
     return make
 
 
-def _frames(chunk: Chunk, suffix: str) -> bytes:
-    parts = [
-        f"id: {sequence}{suffix}\nevent: {name}\ndata: {line}\n\n"
-        for sequence, (name, line) in enumerate(_shown(chunk), chunk.first)
-    ]
+def request_member(request_id: str) -> str:
+    """What an event ends with on `/invoke/stream`, instead of its closing brace."""
+    return f',"request_id":{encode_value(request_id)}}}'
+
+
+def frame(sequence: int, name: str, line: str, *, epoch: int = 0, last: str = "}") -> str:
+    """One event as a frame; `last` is what it ends with."""
+    if name in _TRANSLATED:
+        name, line = translate(name, line)
+    return f"id: {sequence}{_suffix(epoch)}\nevent: {name}\ndata: {line[:-1]}{last}\n\n"
+
+
+def hides_nothing(chunk: Chunk, wanted: EventFilter) -> bool:
+    """Whether a filter lets a whole chunk pass."""
+    return wanted.key is None or all(map(wanted.admits, set(chunk.types)))
+
+
+def _frames(chunk: Chunk, suffix: str, last: str, wanted: EventFilter | None = None) -> bytes:
+    if wanted is not None:
+        return "".join(_narrowed(chunk, suffix, last, wanted)).encode()
+    if last == "}":
+        parts = [
+            f"id: {sequence}{suffix}\nevent: {name}\ndata: {line}\n\n"
+            for sequence, (name, line) in enumerate(_shown(chunk), chunk.first)
+        ]
+    else:
+        parts = [
+            f"id: {sequence}{suffix}\nevent: {name}\ndata: {line[:-1]}{last}\n\n"
+            for sequence, (name, line) in enumerate(_shown(chunk), chunk.first)
+        ]
     return "".join(parts).encode()
+
+
+def _narrowed(chunk: Chunk, suffix: str, last: str, wanted: EventFilter) -> Iterator[str]:
+    admitted = {name for name in set(chunk.types) if wanted.admits(name)}
+    for sequence, (name, line) in enumerate(zip(chunk.types, chunk.lines, strict=True), chunk.first):
+        if name in admitted:
+            if name in _TRANSLATED:
+                name, line = translate(name, line)  # noqa: PLW2901  # the pair is translated together
+            yield f"id: {sequence}{suffix}\nevent: {name}\ndata: {line[:-1]}{last}\n\n"
 
 
 def _shown(chunk: Chunk) -> Iterable[tuple[str, str]]:

@@ -12,9 +12,8 @@ from holdfast.api.http.call import Call
 from holdfast.api.http.errors import InvalidQuery
 from holdfast.api.http.query import Query
 from holdfast.api.http.reply import Download, Reply, json_reply
-from holdfast.api.http.sse import EventStream, RunFrames
+from holdfast.api.runtime.following import READING, Reading, event_stream
 from holdfast.api.runtime.position import find_position, read_cursor
-from holdfast.api.runtime.projection import gap_of, shared_frames
 from holdfast.api.runtime.starting import framework_of
 from holdfast.api.runtime.views import STATUSES, decode_cursor, encode_cursor, interrupt_view, run_view, step_view
 from holdfast.model import Run, Status
@@ -80,33 +79,18 @@ def _run_query(request: Call, query: Query, agent: str | None, limit: int) -> Ru
 @get("/runs/{run_id:str}/events", opt=_TOKEN)
 async def follow_run(request: Call) -> Answer:
     """The run's events from a cursor on: stored ones, then live ones, to the end."""
-    query = request.query("from_sequence", "timeout")
+    query = request.query("from_sequence", "timeout", *READING)
     from_sequence = read_cursor(query.get("from_sequence"), "from_sequence")
     last_event_id = read_cursor((request.header(b"last-event-id") or b"").decode("latin-1"), "Last-Event-ID")
-    idle = query.integer("timeout", 0, least=1, most=IDLE_SECONDS_MAX) or None
+    settings = request.services.settings
+    reading = Reading.parse(query, settings)
+    idle = query.integer("timeout", 0, least=1, most=IDLE_SECONDS_MAX) or settings.stream_idle_seconds
     run = await request.runs.get(request.caller, request.path_value("run_id"))
     position = find_position(run, from_sequence, last_event_id)
+    headers = run_headers(run)
     if position.is_done:
-        return Reply(204, headers=run_headers(run))
-    opening = b"\n"
-    if position.gap is not None:
-        opening += gap_of(run, position.requested, position.first, position.gap)
-    make, key = shared_frames(run.epoch)
-    frames = RunFrames(
-        request.runs.follow(run, after=position.first - 1),
-        make,
-        key=key,
-        gap=lambda missing, first: gap_of(run, missing, first, "pruned"),
-    )
-    return EventStream(
-        frames,
-        shutdown=request.services.shutdown,
-        grant=request.grant,
-        is_post=False,
-        times=msgspec.structs.replace(request.services.stream_times, idle=idle),
-        opening=opening,
-        headers=run_headers(run),
-    )
+        return Reply(204, headers=headers)
+    return event_stream(request, run, position, reading, is_post=False, idle=idle, headers=headers)
 
 
 @get("/runs/{run_id:str}/interrupts", opt=_TOKEN)

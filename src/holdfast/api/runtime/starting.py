@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -10,13 +11,13 @@ from litestar import post
 from holdfast.api.http.asgi import Answer, Header
 from holdfast.api.http.call import Call
 from holdfast.api.http.idempotency import REPLAYED
-from holdfast.api.http.query import read_query
+from holdfast.api.http.query import Query, read_query
 from holdfast.api.http.reply import Reply, json_reply
-from holdfast.api.http.sse import EventStream, RunFrames
 from holdfast.api.runtime.controls import CONTROLS, start_request
+from holdfast.api.runtime.filters import EVERYTHING
+from holdfast.api.runtime.following import READING, Reading, event_stream
 from holdfast.api.runtime.position import find_position, read_cursor
 from holdfast.api.runtime.problems import problem, status_and_code
-from holdfast.api.runtime.projection import frames_for_request, gap_of
 from holdfast.api.runtime.views import accepted_view, events_url, interrupt_view
 from holdfast.errors import AgentNotFound, InvalidRequest, Stopping
 from holdfast.execution.program import spec_of
@@ -36,26 +37,16 @@ async def invoke(request: Call) -> Answer:
 async def invoke_stream(request: Call) -> Answer:
     """Start a run and stream its events; a repeat under its Idempotency-Key goes on behind Last-Event-ID."""
     cursor = read_cursor((request.header(b"last-event-id") or b"").decode("latin-1"), "Last-Event-ID")
-    started = await _start(request)
-    run = started.run
-    position = find_position(run, None, cursor if started.replayed else None)
-    opening = b"\n"
-    if position.gap is not None:
-        opening += gap_of(run, position.requested, position.first, position.gap)
-    frames = RunFrames(
-        request.runs.follow(run, after=position.first - 1),
-        frames_for_request(run.epoch, request.request_id),
-        gap=lambda missing, first: gap_of(run, missing, first, "pruned"),
-    )
-    return EventStream(
-        frames,
-        opening=opening,
-        shutdown=request.services.shutdown,
-        grant=request.grant,
-        is_post=True,
-        times=request.services.stream_times,
-        headers=_headers(started),
-    )
+    reading = Reading(EVERYTHING, False)
+
+    def read(query: Query) -> None:
+        nonlocal reading
+        reading = Reading.parse(query, request.services.settings)
+
+    started = await _start(request, READING, read)
+    position = find_position(started.run, None, cursor if started.replayed else None)
+    headers = _headers(started)
+    return event_stream(request, started.run, position, reading, is_post=True, idle=None, headers=headers)
 
 
 @post(["/runs", "/agents/{name:str}/runs"], opt={"role": "executor"})
@@ -70,14 +61,21 @@ def accepted(started: Started) -> Reply:
     return json_reply(accepted_view(started.run), 202, (location, *_headers(started)))
 
 
-async def _start(request: Call) -> Started:
-    """Check everything there is to check, in the order of the specification, then start the run."""
+async def _start(request: Call, more: tuple[str, ...] = (), check: Callable[[Query], None] | None = None) -> Started:
+    """
+    Check everything there is to check, in the order of the specification, then start the run.
+
+    Args:
+        more: query parameters that this call takes beside the controls; `check` reads them.
+    """
     agent, controls = _agent_of(request)
     request.runs.check_rate(request.caller)
     given = await request.json_body(request.services.settings.body_bytes_max)
     if not isinstance(given, dict) and spec_of(request.runs.agent(agent)).input_schema is None:
         raise InvalidRequest("the input is a JSON object")
-    query = request.query(*controls)
+    query = request.query(*controls, *more)
+    if check is not None:
+        check(query)
     asked = start_request(request, query, agent=agent, input=given, body=given)
     return await request.runs.start(request.caller, asked)
 
