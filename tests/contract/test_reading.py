@@ -129,6 +129,41 @@ async def test_tails_and_statuses_of_many_runs_at_once(store: Store) -> None:
     }
 
 
+async def test_growth_is_what_came_behind_each_sequence_in_one_look(store: Store) -> None:
+    """Other processes are followed by it: only what grew or is over, and all of that in order."""
+    grown, still, over = [await held(store, f"r{index}") for index in range(3)]
+    await grown.append(2)
+    await grown.append(3)
+    await over.finish()
+
+    found = await store.growth(
+        {grown.number: 2, still.number: still.tail, over.number: over.tail, 99: 0}, bytes_max=1 << 20
+    )
+
+    assert found.keys() == {grown.number, over.number}
+    whole = found[grown.number]
+    assert (whole.last, whole.is_over) == (5, False)
+    assert list(whole.segments) == (await journal(store, grown.number))[2:]
+    assert (found[over.number].last, found[over.number].is_over) == (over.tail, True)
+    assert list(found[over.number].segments) == []
+
+
+async def test_growth_leaves_out_what_is_too_much_and_tells_that_it_is_there(store: Store) -> None:
+    hands = [await held(store, f"r{index}") for index in range(3)]
+    for hand in hands:
+        await hand.append(1, pad=400)
+        await hand.append(1, pad=400)
+
+    found = await store.growth({hand.number: 0 for hand in hands}, bytes_max=1500)
+
+    assert {growth.last for growth in found.values()} == {2}
+    lengths = [len(found[hand.number].segments) for hand in hands]
+    assert 1 <= sum(lengths) <= 3
+    for hand in hands:
+        whole = (await journal(store, hand.number))[1:]
+        assert list(found[hand.number].segments) == whole[: len(found[hand.number].segments)]
+
+
 # Segments by time
 
 

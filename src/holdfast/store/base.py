@@ -217,6 +217,14 @@ class Lost(msgspec.Struct, frozen=True):
     rolled_back: tuple[tuple[int, int], ...]  # of each restored backup: its newest event, the moment of the restore
 
 
+class Growth(msgspec.Struct, frozen=True):
+    """What came to a journal behind a given sequence."""
+
+    last: int
+    is_over: bool  # nothing follows `last`
+    segments: Sequence[Segment]  # adjacent, from the given sequence on; the later ones may be missing, or all
+
+
 class Notice(msgspec.Struct, frozen=True, kw_only=True):
     """
     A hint that another process committed something; what it was, the store tells.
@@ -367,6 +375,13 @@ class Store(Protocol):
 
     async def tails(self, numbers: Sequence[int]) -> Mapping[int, tuple[int, Status]]:
         """Tail sequence and status of runs, in one query; what another process wrote shows here."""
+        ...
+
+    async def growth(self, after: Mapping[int, int], *, bytes_max: int) -> Mapping[int, Growth]:
+        """
+        What came to these runs behind the sequence given for each, in one query: only the runs that grew, or that are
+        over. Segments of more than `bytes_max` in all are left out.
+        """
         ...
 
     async def steps(self, number: int) -> list[Step]:

@@ -22,7 +22,7 @@ from holdfast.model import (
     Step,
     Thread,
 )
-from holdfast.store.base import IdempotencyRow, InboxRow, OutboxRow
+from holdfast.store.base import Growth, IdempotencyRow, InboxRow, OutboxRow
 from holdfast.store.postgres.connection import Record
 
 _Failure = msgspec.json.Decoder(Failure)
@@ -60,6 +60,19 @@ def segment_of(row: Record) -> Segment:
         hash=row[6],
         marks=() if row[7] is None else _Marks.decode(row[7]),
     )
+
+
+def growth_of(rows: Iterable[Record]) -> dict[int, Growth]:
+    """From rows of a segment each, with how far the journal goes; without a body where it was one too many."""
+    found: dict[int, Growth] = {}
+    segments: list[Segment] = []
+    for row in rows:
+        if row[0] not in found:
+            segments = []
+            found[row[0]] = Growth(row[8], row[9], segments)
+        if row[5] is not None:
+            segments.append(segment_of(row))
+    return found
 
 
 def step_of(row: Record) -> Step:

@@ -25,6 +25,7 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.errors import StorageFull, StoreRefused, StoreUnavailable
 from holdfast.model import ApiKey, File, Interrupt, Message, Run, Segment, Status, Step, Thread
 from holdfast.store.base import (
+    Growth,
     IdempotencyRow,
     InboxRow,
     Lease,
@@ -263,6 +264,10 @@ class PostgresStore:
     async def tails(self, numbers: Sequence[int]) -> Mapping[int, tuple[int, Status]]:
         found = await self._fetch(READ["tails"], list(numbers))
         return {number: (tail, Status(status)) for number, tail, status in found}
+
+    async def growth(self, after: Mapping[int, int], *, bytes_max: int) -> Mapping[int, Growth]:
+        found = await self._fetch(READ["growth"], list(after), list(after.values()), bytes_max, PAGE_SEGMENTS_MAX)
+        return rows.growth_of(found)
 
     async def steps(self, number: int) -> list[Step]:
         return [rows.step_of(row) for row in await self._fetch(READ["steps"], number)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from holdfast.model import ApiKey, File, Interrupt, Message, Run, Segment, Status, Step, Thread
-from holdfast.store.base import IdempotencyRow, InboxRow, Lost, OutboxRow, RunQuery
+from holdfast.store.base import Growth, IdempotencyRow, InboxRow, Lost, OutboxRow, RunQuery
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import rows
 from holdfast.store.sqlite.connection import Connection
@@ -156,6 +156,18 @@ def _page(connection: Connection, name: str, given: dict[str, Any]) -> list[Segm
 def tails(connection: Connection, numbers: Sequence[int]) -> dict[int, tuple[int, Status]]:
     found = connection.execute(SQL["tails"], (rows.json_text(numbers),))
     return {number: (tail, Status(status)) for number, tail, status in found}
+
+
+def growth(connection: Connection, after: Mapping[int, int], bytes_max: int) -> dict[int, Growth]:
+    found: dict[int, Growth] = {}
+    for number, (last, status) in tails(connection, list(after)).items():
+        if last > after[number] or status.is_final:
+            grown = segments(connection, number, after[number], bytes_max) if last > after[number] else []
+            if sum(len(segment.body) for segment in grown) > bytes_max:
+                grown = []
+            bytes_max -= sum(len(segment.body) for segment in grown)
+            found[number] = Growth(last, status.is_final, grown)
+    return found
 
 
 def steps(connection: Connection, number: int) -> list[Step]:

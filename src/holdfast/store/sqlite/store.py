@@ -24,6 +24,7 @@ from holdfast.errors import StorageFull, StoreRefused, StoreUnavailable
 from holdfast.model import ApiKey, File, Interrupt, Message, Run, Segment, Status, Step, Thread
 from holdfast.store.base import (
     SCHEMA_VERSION,
+    Growth,
     IdempotencyRow,
     InboxRow,
     Lease,
@@ -226,6 +227,9 @@ class SQLiteStore:
 
     async def tails(self, numbers: Sequence[int]) -> Mapping[int, tuple[int, Status]]:
         return await self._read(reads.tails, numbers)
+
+    async def growth(self, after: Mapping[int, int], *, bytes_max: int) -> Mapping[int, Growth]:
+        return await self._read(reads.growth, after, bytes_max)
 
     async def steps(self, number: int) -> list[Step]:
         return await self._read(reads.steps, number)

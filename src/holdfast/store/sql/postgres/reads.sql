@@ -91,6 +91,16 @@ FROM holdfast.segments WHERE number = $1 ORDER BY first
 SELECT h.number, h.tail_sequence, r.status FROM unnest($1::bigint[]) AS given (number)
 JOIN holdfast.heads h USING (number) JOIN holdfast.runs r USING (number)
 
+-- name: growth
+SELECT h.number, s.first, s.last, s.first_timestamp, s.last_timestamp,
+CASE WHEN sum(octet_length(s.body)) OVER (ORDER BY h.number, s.first) <= $3 THEN s.body END AS body,
+s.hash, s.marks, h.tail_sequence, h.is_over
+FROM unnest($1::bigint[], $2::bigint[]) AS given (number, after) JOIN holdfast.heads h USING (number)
+LEFT JOIN LATERAL (
+    SELECT * FROM holdfast.segments WHERE number = given.number AND first > given.after ORDER BY first LIMIT $4
+) s ON h.tail_sequence > given.after
+WHERE h.tail_sequence > given.after OR h.is_over ORDER BY h.number, s.first
+
 -- name: steps
 SELECT number, key, name, status, attempts, at_most_once, started_at, completed_at, output, error, sequence, reused
 FROM holdfast.steps WHERE number = $1 ORDER BY started_at, id
