@@ -14,7 +14,11 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench.rows import ROWS, Row
+from bench import postgres
+from bench import rows as sqlite
+from bench.rows import Row
+
+ROWS = {**sqlite.ROWS, **postgres.ROWS}
 
 
 async def measure(names: list[str]) -> list[Row]:
@@ -38,7 +42,7 @@ def show(rows: list[Row]) -> None:
         base = "" if item["floor"] is None else format(item["floor"], digits)
         ratio = "" if item["ratio"] is None else f"{item['ratio']:.2f}"
         value = f"{item['value']:{digits}} {item['unit']}"
-        mark = "ok" if item["ok"] else "[red]missed[/red]"
+        mark = {True: "ok", False: "[red]missed[/red]", None: "not decided"}[item["ok"]]
         table.add_row(item["name"], item["what"], value, base, ratio, item["target"], mark)
     Console().print(table)
 

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -39,11 +39,14 @@ class Process:
 
 
 @contextlib.contextmanager
-def server(directory: Path, *arguments: str) -> Iterator[Process]:
-    """A Holdfast server with the benchmark's agents (or the target given), on a fresh store."""
+def server(
+    directory: Path, *arguments: str, store: str | None = None, options: Sequence[str] = ()
+) -> Iterator[Process]:
+    """A Holdfast server with the benchmark's agents (or the target given), on a fresh store or on this one."""
     port = free_port()
-    command = [sys.executable, "-m", "holdfast", "serve", *(arguments or (str(AGENTS),)), "--port", str(port)]
-    with _process([*command, "--data", str(directory), "--key", KEY], port, "/health", directory / "log") as made:
+    command = [sys.executable, "-m", "holdfast", "serve", *(arguments or (str(AGENTS),)), *options]
+    command += ["--port", str(port), "--data", str(directory), "--key", KEY]
+    with _process(command, port, "/health", directory / "log", store=store) as made:
         yield made
 
 
@@ -58,10 +61,14 @@ def floor(file: Path) -> Iterator[Process]:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], port: int, path: str, log: Path, file: Path | None = None) -> Iterator[Process]:
+def _process(
+    command: list[str], port: int, path: str, log: Path, file: Path | None = None, store: str | None = None
+) -> Iterator[Process]:
     log.parent.mkdir(parents=True, exist_ok=True)
     # Some rows read one run with 500 clients, which is more than a server allows by itself.
     environment = {**os.environ, "HOLDFAST_FLOOR_FILE": str(file or ""), "HOLDFAST_SUBSCRIBERS_MAX": "1000"}
+    if store is not None:
+        environment["HOLDFAST_STORE"] = store
     began = time.monotonic()
     with log.open("wb") as out:
         popen = subprocess.Popen(command, stdout=out, stderr=out, env=environment)

@@ -24,7 +24,7 @@ class Row(dict[str, Any]):
     """One line of the table; also one object of the JSON."""
 
 
-def row(name: str, what: str, value: float, unit: str, floor_value: float | None, target: str, ok: bool) -> Row:
+def row(name: str, what: str, value: float, unit: str, floor_value: float | None, target: str, ok: bool | None) -> Row:
     ratio = None if not floor_value else value / floor_value
     return Row(name=name, what=what, value=value, unit=unit, floor=floor_value, ratio=ratio, target=target, ok=ok)
 
@@ -72,7 +72,7 @@ async def b1(directory: Path) -> list[Row]:
                     process, "POST", "/agents/burst/invoke/stream", {"tokens": tokens}
                 )
                 best = max(best, (tokens + 2) / seconds)
-            base, bulk = await _file_floor(directory / "floor.bin", body, tokens + 2)
+            base, bulk = await file_floor(directory / "floor.bin", body, tokens + 2)
             good = best >= 100_000 and best >= 0.4 * base
             what = f"{tokens:,} tokens, emit to client"
             rows.append(row("B1", what, best, "events/s", base, "≥ 100,000, ≥ 0.4", good))
@@ -88,14 +88,14 @@ async def _b4(process: Process, run_id: str, events: int, directory: Path) -> li
     for _ in range(3):
         seconds, to_first, body = await timed_stream(process, "GET", f"/runs/{run_id}/events")
         best, first = max(best, events / seconds), min(first, to_first)
-    base, _ = await _file_floor(directory / "replay.bin", body, events)
+    base, _ = await file_floor(directory / "replay.bin", body, events)
     return [
         row("B4", "replay of 100,000 events", best, "events/s", base, "≥ 200,000", best >= 200_000),
         row("B4", "first byte of the replay", first * 1000, "ms", None, "≤ 5", first <= 0.005),
     ]
 
 
-async def _file_floor(file: Path, body: bytes, events: int) -> tuple[float, float]:
+async def file_floor(file: Path, body: bytes, events: int) -> tuple[float, float]:
     """Events a second of the same bytes: sent frame by frame, and in bare slices."""
     file.write_bytes(body)
     with floor(file) as process:
@@ -107,7 +107,7 @@ async def _fastest(process: Process, path: str, events: int) -> float:
     return events / min(seconds)
 
 
-async def _latencies(
+async def latencies(
     process: Process, streams: int, start: Callable[[int], tuple[str, str, Any]]
 ) -> tuple[list[float], int]:
     """Milliseconds from birth to client of every token of many streams, and the number of tokens."""
@@ -139,13 +139,13 @@ async def b2(directory: Path) -> list[Row]:
                 body = {"tokens": tokens, "rate": rate, "delay": delay + n % 97 / 97 / rate}
                 return "POST", "/agents/ticker/invoke/stream", body
 
-            found, count = await _latencies(process, streams, start)
+            found, count = await latencies(process, streams, start)
         with floor(directory / "floor.bin") as process:
 
             def tick(n: int, tokens: int = tokens, rate: int = rate, delay: float = delay) -> tuple[str, str, Any]:
                 return "POST", f"/tick?tokens={tokens}&rate={rate}&delay={delay + n % 97 / 97 / rate:.4f}", {}
 
-            base, _ = await _latencies(process, streams, tick)
+            base, _ = await latencies(process, streams, tick)
         complete = count == streams * tokens
         for share, limit in ((0.5, p50_max), (0.99, p99_max)):
             value = quantile(found, share)
@@ -163,10 +163,10 @@ async def b3(directory: Path) -> list[Row]:
         starter = await connect(process)
         started = await starter.call("POST", "/agents/ticker/runs", {"tokens": tokens, "rate": rate, "delay": 2.0})
         path = f"/runs/{started['run_id']}/events"
-        found, count = await _latencies(process, readers, lambda _: ("GET", path, None))
+        found, count = await latencies(process, readers, lambda _: ("GET", path, None))
         starter.close()
     with floor(directory / "floor.bin") as process:
-        base, _ = await _latencies(
+        base, _ = await latencies(
             process, readers, lambda _: ("POST", f"/tick?tokens={tokens}&rate={rate}&delay=2.0", {})
         )
     complete = count == readers * tokens
@@ -195,7 +195,7 @@ async def _first_events(process: Process, path: str, count: int) -> list[float]:
     return found
 
 
-async def _throughput(process: Process, path: str, clients: int, seconds: float) -> float:
+async def throughput(process: Process, path: str, clients: int, seconds: float) -> float:
     done = 0
     ends = time.perf_counter() + seconds
 
@@ -219,10 +219,10 @@ async def b5(directory: Path) -> list[Row]:
     with server(directory / "b5") as process:
         await _first_events(process, path, 100)
         found = await _first_events(process, path, 1000)
-        rate = max([await _throughput(process, path, 16, 3.0) for _ in range(2)])
+        rate = max([await throughput(process, path, 16, 3.0) for _ in range(2)])
     with floor(directory / "floor.bin") as process:
         base = await _first_events(process, "/one", 1000)
-        base_rate = await _throughput(process, "/one", 16, 3.0)
+        base_rate = await throughput(process, "/one", 16, 3.0)
     p50, p99 = quantile(found, 0.5), quantile(found, 0.99)
     return [
         row("B5", "POST to first event, p50", p50, "ms", quantile(base, 0.5), "≤ 3", p50 <= 3),
