@@ -41,7 +41,7 @@ from holdfast.execution.record import Record
 from holdfast.execution.worker import Worker
 from holdfast.ids import Ids
 from holdfast.journal import Journal, Reader, Signal, chain
-from holdfast.model import DEFAULT_TENANT, Interrupt, Kind, Message, Run, Status, Step, Thread
+from holdfast.model import DEFAULT_TENANT, Cancel, Interrupt, Kind, Message, Run, Status, Step, Thread
 from holdfast.model.encoding import decode_event, repair_value
 from holdfast.model.interrupt import canonical_answer, canonical_tool_output
 from holdfast.rates import Rate, RateLimiter
@@ -479,18 +479,19 @@ class Runs:
     ) -> Sequence[tuple[str, bytes]]:
         if interrupt.kind is not Kind.TOOL:
             return [("", canonical_answer(interrupt, repair_value(answer), note=note, blocks=blocks))]
-        if not isinstance(answer, list) or not all(isinstance(item, ToolOutput) for item in answer):
+        if not isinstance(answer, list) or not answer or not all(isinstance(item, ToolOutput) for item in answer):
             raise InvalidAnswer("the answer to tool calls is a list with an output or an error for each call")
-        known = {part.tool_call_id for part in interrupt.parts}
+        # In the order of the parts, whatever order they come in: of two rivals, one is stopped at the first part.
+        place = {part.tool_call_id: number for number, part in enumerate(interrupt.parts)}
         given = [item.tool_call_id for item in answer]
-        if set(given) - known or len(set(given)) != len(given):
-            raise InvalidAnswer(f"the calls of this interrupt are {', '.join(sorted(known))}, each answered once")
+        if set(given) - set(place) or len(set(given)) != len(given):
+            raise InvalidAnswer(f"the calls of this interrupt are {', '.join(sorted(place))}, each answered once")
         return [
             (
                 item.tool_call_id,
                 canonical_tool_output(item.output, errored=item.errored, error_message=item.error_message),
             )
-            for item in answer
+            for item in sorted(answer, key=lambda item: place[item.tool_call_id])
         ]
 
     def _check_repeated(self, run: Run, interrupt: Interrupt, answers: Sequence[tuple[str, bytes]]) -> None:
@@ -499,7 +500,7 @@ class Runs:
             part = stored[part_id]
             if part.answer is None:
                 raise RunFinished(f"run {run.run_id} is {run.status}", status=run.status.value)
-            if part.answer != data:
+            if part.answer != data or part.by != "caller":
                 raise resolved_already(interrupt, part.answer, part.by)
 
     async def cancel(self, caller: Caller, run_id: str, *, reason: str = "", wait: float = 5.0) -> Run:
@@ -520,7 +521,15 @@ class Runs:
                     await self.cancel(caller, child.run_id, reason=reason, wait=0)
                 except RunFinished:
                     continue
-        return await self.wait(caller, run_id, timeout=wait, until_waiting=False)
+        run = await self.wait(caller, run_id, timeout=wait, until_waiting=False)
+        return run if run.cancel is not None else await self._with_accepted_cancel(caller, run)
+
+    async def _with_accepted_cancel(self, caller: Caller, run: Run) -> Run:
+        """The run with its receipt, which its holder has not taken up yet."""
+        for row in await self.store.inbox([run.number]):
+            if row.kind == "cancel":
+                return msgspec.structs.replace(run, cancel=Cancel(row.reason, row.created_at))
+        return await self.get(caller, run.run_id)
 
     # Threads
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 from holdfast.agents.function import agent
 from holdfast.execution.context import Context
+from holdfast.execution.sync import SyncContext
 
 
 @agent("tutor", restart="always")
@@ -64,6 +66,49 @@ async def step(context: Context, input: dict[str, Any]) -> dict[str, Any]:
 async def fail(context: Context, input: dict[str, Any]) -> None:
     """Raises."""
     raise ValueError("no such topic")
+
+
+@agent("loop")
+def loop(context: SyncContext, input: dict[str, Any]) -> None:
+    """A sync function that computes until the file `gate` exists, and looks at nothing of its run; then it emits."""
+    context.token("here")
+    while not Path(input["gate"]).exists():
+        sum(range(1000))
+    try:
+        context.token("late")
+    finally:
+        Path(input["gate"]).with_suffix(".left").touch()
+
+
+@agent("polite")
+def polite(context: SyncContext, input: dict[str, Any]) -> None:
+    """A sync function that looks whether its run was cancelled, and notes that it stopped."""
+    context.token("here")
+    while not context.cancelled:
+        time.sleep(0.01)
+    Path(input["note"]).touch()
+
+
+@agent("approve", restart="always")
+async def approve(context: Context, input: dict[str, Any]) -> dict[str, Any]:
+    """An approval."""
+    approval = await context.approve("May I?", expires_in=input.get("expires_in"), default=input.get("default"))
+    return {"approved": approval.approved, "note": approval.note, "by": approval.by}
+
+
+@agent("tools", restart="always")
+async def tools(context: Context, input: dict[str, Any]) -> dict[str, Any]:
+    """Two calls that the caller executes, in one round."""
+    calls = (context.call_tool("files.read", {"path": path}) for path in ("a", "b"))
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    return {"results": [str(result) for result in results]}
+
+
+@agent("sleeper", restart="always")
+async def sleeper(context: Context, input: dict[str, Any]) -> dict[str, Any]:
+    """A timer that runs out in 2100."""
+    await context.sleep_until(4_102_444_800)
+    return {}
 
 
 @agent("ask", restart="always")

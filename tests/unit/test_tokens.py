@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import jwt
-import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat

@@ -228,8 +228,10 @@ class Execution:
             LeaseLost: the run is being let go. The fact stays in the inbox, which is looked at after that.
         """
         if row.kind == "cancel":
-            self.writer.write(inbox_done=[row.inbox_id])
-            self.cancel(Cancel(row.reason, row.created_at))
+            cancel = self._cancel or Cancel(row.reason, row.created_at)
+            # Kept at once: if this process dies before the code has stopped, whoever is next ends the run.
+            self.writer.write(inbox_done=[row.inbox_id], cancel=cancel)
+            self.cancel(cancel)
             return
         if self.ending is Ending.PARK:
             # The code is being stopped and will not see it; answered here, the run would wait for nothing.
@@ -292,6 +294,14 @@ class Execution:
         """End a run without executing it."""
         try:
             await self._last_write(event, status=Status.FAILED, error=failure)
+        finally:
+            self._close()
+
+    async def cancel_at_once(self, cancel: Cancel) -> None:
+        """End a run whose holder died while it was being cancelled; its code stopped with the process."""
+        try:
+            stopped = msgspec.structs.replace(cancel, stopped=self.now())
+            await self._last_write(cancelled_event(cancel.reason), status=Status.CANCELLED, cancel=stopped)
         finally:
             self._close()
 

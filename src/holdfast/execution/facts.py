@@ -67,7 +67,7 @@ class Facts:
         """
         Answer one part. The interrupt as it is afterwards comes back; the answer is durable.
 
-        Giving the answer that it has already is a success.
+        Giving the answer that it has already is a success, if it was given and did not come by expiry.
 
         Raises:
             InterruptResolved: it has another answer (`answer`, `by`).
@@ -79,7 +79,7 @@ class Facts:
             part = next((part for part in interrupt.parts if part.tool_call_id == part_id), None)
             if part is None:
                 raise InterruptNotFound(f"interrupt {interrupt_id} has no call {part_id!r}")
-            if part.answer == given.answer and given.by != "expiry":
+            if part.answer == given.answer and given.by == part.by == "caller":
                 return interrupt
             if part.answer is not None or not interrupt.is_pending:
                 raise resolved_already(interrupt, part.answer, part.by)
@@ -106,8 +106,8 @@ class Facts:
             run = await self._store.run_by_number(run_number)
             if run is None:
                 raise RunNotFound(f"there is no run {run_number}")
-            if run.status is Status.CANCELLED:
-                return
+            if run.status is Status.CANCELLED or (run.cancel is not None and not run.status.is_final):
+                return  # its holder, or whoever takes it up after that, ends it
             if run.status.is_final:
                 raise RunFinished(f"run {run.run_id} is {run.status}", status=run.status.value)
             now = self._worker.clock.now()

@@ -38,7 +38,9 @@ class TakenUp(msgspec.Struct, frozen=True):
         Raises:
             LeaseLost: somebody else took it meanwhile.
         """
-        if self.action is AfterDeath.KEEP:
+        if self.run.cancel is not None:
+            await execution.cancel_at_once(self.run.cancel)
+        elif self.action is AfterDeath.KEEP:
             await execution.give_back()
         elif self.action is AfterDeath.FAIL and self.failure is not None:
             await execution.fail_at_once(error_event(self.failure), self.failure)

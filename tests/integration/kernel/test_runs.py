@@ -20,8 +20,9 @@ from holdfast.errors import (
     StepFailed,
     ThreadBusy,
 )
-from holdfast.model import Status
-from tests.support.kernel import CALLER, QUICK, kernel, replace
+from holdfast.model import Run, Status
+from tests.support.kernel import CALLER, QUICK, Kernel, kernel, replace
+from tests.support.until import until
 
 
 @agent("speaker")
@@ -723,3 +724,38 @@ async def test_a_refused_approval_is_false(tmp_path: Path) -> None:
         outputs = [(await it.finished(run)).output for run in runs]
 
     assert outputs == [b'"left"', b'["left",0]']
+
+
+async def test_a_cancel_outlives_the_process_that_was_stopping_the_code(tmp_path: Path) -> None:
+    """The receipt is on disk before the code has stopped; whoever is next ends the run without executing it."""
+    release, calls = threading.Event(), []
+
+    @agent("deaf", restart="always")
+    def deaf(input: Any) -> None:
+        calls.append(1)
+        release.wait(30)
+
+    patient = replace(QUICK, cancel_seconds=60)
+    async with kernel(tmp_path, deaf, settings=patient, crash=True) as it:
+        run = await it.start("deaf", {})
+        await until(lambda: bool(calls))
+        first = await it.runs.cancel(CALLER, run.run_id, reason="left", wait=0)
+        again = await it.runs.cancel(CALLER, run.run_id, reason="other", wait=0)
+        assert first.status is Status.RUNNING
+        assert first.cancel is not None
+        assert again.cancel == first.cancel
+        await until(lambda: _is_kept(it, run))
+        release.set()
+    async with kernel(tmp_path, deaf) as it:
+        ended = await it.finished(run)
+        events = await it.events(run)
+
+    assert ended.status is Status.CANCELLED
+    assert ended.cancel is not None
+    assert (ended.cancel.reason, ended.cancel.requested) == ("left", first.cancel.requested)
+    assert types(events) == ["started", "cancelled"]
+    assert calls == [1]
+
+
+async def _is_kept(it: Kernel, run: Run) -> bool:
+    return (await it.runs.get(CALLER, run.run_id)).cancel is not None

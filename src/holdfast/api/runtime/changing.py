@@ -14,7 +14,7 @@ from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.runtime.reading import run_headers
 from holdfast.api.runtime.views import answer_view, receipt_view
 from holdfast.errors import InvalidAnswer, InvalidRequest
-from holdfast.model import Kind
+from holdfast.model import Interrupt, Kind
 from holdfast.runs import ToolOutput
 
 CANCEL_WAIT_SECONDS = 5.0
@@ -66,8 +66,10 @@ async def answer_interrupt(request: Call) -> Answer:
     async def work() -> Reply:
         run = await request.runs.get(request.caller, request.path_value("run_id"))
         interrupt_id = request.path_value("interrupt_id")
-        kinds = {item.interrupt_id: item.kind for item in await request.runs.interrupts(request.caller, run.run_id)}
-        answer = _tool_outputs(body["answer"]) if kinds.get(interrupt_id) is Kind.TOOL else body["answer"]
+        known = {item.interrupt_id: item for item in await request.runs.interrupts(request.caller, run.run_id)}
+        answer = body["answer"]
+        if interrupt_id in known and known[interrupt_id].kind is Kind.TOOL:
+            answer = _tool_outputs(answer, known[interrupt_id])
         interrupt = await request.runs.answer(request.caller, run.run_id, answer, interrupt_id=interrupt_id)
         reply = {
             "interrupt_id": interrupt.interrupt_id,
@@ -81,8 +83,8 @@ async def answer_interrupt(request: Call) -> Answer:
     return await once(request, query, body, work)
 
 
-def _tool_outputs(answer: Any) -> list[ToolOutput]:
-    """The answer to tool calls: for each its output, any JSON, or an error."""
+def _tool_outputs(answer: Any, interrupt: Interrupt) -> list[ToolOutput]:
+    """The answer to tool calls: for each its output, any JSON, or an error. None that is still open is left out."""
     if not isinstance(answer, list):
         raise InvalidAnswer("the answer to tool calls is a list with an output or an error for each call")
     outputs = []
@@ -96,6 +98,10 @@ def _tool_outputs(answer: Any) -> list[ToolOutput]:
             outputs.append(ToolOutput(item["tool_call_id"], "", errored=True, error_message=item["error"]))
         else:
             raise InvalidAnswer("each tool call is answered by its tool_call_id and either output or error, a text")
+    given = {item.tool_call_id for item in outputs}
+    for part in interrupt.parts:
+        if part.answer is None and part.tool_call_id not in given:
+            raise InvalidAnswer(f"the call {part.tool_call_id} has no answer; answer all calls at once")
     return outputs
 
 
