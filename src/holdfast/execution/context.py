@@ -174,6 +174,8 @@ class Context:
         """Emit a canonical event of the kernel's table; for adapters that bring other libraries' agents here."""
         if not self.is_known():
             self._writer.write((type, canonical_fields(fields)), mark=_scope.get())
+            if type == "usage":
+                self._execution.tally.add_usage(self.agent_name, fields)
             await self._breathe()
 
     def is_known(self) -> bool:

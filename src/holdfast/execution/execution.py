@@ -84,6 +84,7 @@ class Execution:
         self.writer.on_lost = self._on_lost
         self.rounds = Rounds(self)
         self.threads = worker.threads
+        self.tally = worker.tally
         self.ending: Ending | None = None
         self.is_over = False
         self.on_ending: list[Callable[[], None]] = []

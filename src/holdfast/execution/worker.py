@@ -23,6 +23,7 @@ from holdfast.execution.program import Program, Programs
 from holdfast.execution.record import Record
 from holdfast.execution.recovery import Recovery
 from holdfast.execution.steps import failure_of
+from holdfast.execution.tally import Tally
 from holdfast.ids import Ids
 from holdfast.journal import Journal
 from holdfast.journal.writer import PENDING_BYTES_MAX
@@ -68,6 +69,7 @@ class Worker:
         self.owner = ids.short("process")
         self.facts = Facts(journal, self)
         self.threads = asyncio.Semaphore(self.settings.threads_max)
+        self.tally = Tally()
         self.is_stopping = False
         self.start_child: Callable[[Run, str, Any, int], Awaitable[Any]] | None = None
         self._store = journal.store

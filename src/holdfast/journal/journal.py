@@ -44,6 +44,7 @@ class Journal:
         self.lock = threading.Lock()  # around stamps, pending events, and the taking of a batch
         self._clock = clock
         self._last = last_timestamp
+        self.events_committed = 0  # by this process, since its start
         self._floor = last_timestamp  # everything stamped up to here is committed
         self._is_committing = False
         self._retry_seconds = retry_seconds
@@ -214,6 +215,7 @@ class Journal:
                 writer.lose(outcome)
                 continue
             if item.chunk is not None:
+                self.events_committed += len(item.chunk.lines)
                 self.tails.publish(writer.number, writer.tenant, item.chunk, finished=is_end(item.chunk))
             writer.done()
         for (write, future), outcome in zip(submitted, outcomes[len(taken) :], strict=True):
@@ -225,11 +227,13 @@ class Journal:
     def _publish_submitted(self, write: Write, outcome: Outcome) -> None:
         if isinstance(write, StartRun) and isinstance(outcome, Started) and not outcome.replayed:
             run, chunk = outcome.run, _chunk(write.segment)
+            self.events_committed += len(chunk.lines)
             if run.is_leased:  # it executes here, and its end releases the tail
                 self.tails.open(run.number, -1, finished=False, is_current=True).hold(chunk)
             self.tails.publish(run.number, run.tenant, chunk, finished=False)
         elif isinstance(write, Append) and write.segment is not None:
             chunk = _chunk(write.segment)
+            self.events_committed += len(chunk.lines)
             # Whose tenant it is, the write does not say; listeners ask the store anyway.
             self.tails.publish(write.number, "", chunk, finished=is_end(chunk))
         elif isinstance(write, PutInbox):

@@ -8,6 +8,7 @@ recorded, what was emitted is discarded, and the request is made again. Recorded
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import time
@@ -153,6 +154,9 @@ class RecordedModel(WrapperModel):
             if isinstance(part, ToolCallPart):
                 await _report_call(self._turn, part)
         await context.event("usage", model=response.model_name or self.model_name, **usage_of(response))
+        # Not in the event: prices change, and what is recorded does not.
+        with contextlib.suppress(LookupError, ValueError, AssertionError):  # the price is not known
+            context.execution.tally.add_cost(context.agent_name, float(response.cost().total_price))
 
 
 async def _report_call(turn: Turn, part: ToolCallPart) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Final
 from litestar import delete, get, post
 
 from holdfast.api.control.keys import add_key, new_key_of, revoke_key, shown_key
+from holdfast.api.control.operations import OPERATIONS, SCHEMAS
 from holdfast.api.control.refusals import render
 from holdfast.api.http.call import Call
 from holdfast.api.http.reply import Reply, json_reply
@@ -30,12 +31,14 @@ _ADMIN: Final = {"role": "admin"}
 
 @get("/_holdfast/keys", opt=_ADMIN)
 async def list_keys(request: Call) -> Reply:
+    """The keys of all tenants, revoked ones too."""
     _check(request)
     return json_reply({"keys": [shown_key(key) for key in await request.runs.store.keys()]})
 
 
 @post("/_holdfast/keys", opt=_ADMIN)
 async def create_key(request: Call) -> Reply:
+    """A new key; its text is in this answer and nowhere else."""
     _check(request)
     services = request.services
     made = await add_key(services.runs.store, services.clock, services.ids, new_key_of(await request.json_body()))
@@ -45,6 +48,7 @@ async def create_key(request: Call) -> Reply:
 
 @delete("/_holdfast/keys/{name:str}", opt=_ADMIN, status_code=200)
 async def delete_key(request: Call) -> Reply:
+    """Revoke a key."""
     _check(request)
     services = request.services
     revoked = await revoke_key(services.runs.store, services.clock, request.path_value("name"))
@@ -54,6 +58,7 @@ async def delete_key(request: Call) -> Reply:
 
 @post("/_holdfast/backup", opt=_ADMIN)
 async def backup(request: Call) -> Reply:
+    """A copy of the store in a new directory, made while it is in use."""
     _check(request)
     target = backup_target(await request.json_body())
     await request.runs.store.backup(str(target))
@@ -91,4 +96,7 @@ def control() -> Api:
         body_max=BODY_BYTES_MAX,
         repairs_text=False,
         integer_max=2**53 - 1,
+        operations=OPERATIONS,
+        schemas=SCHEMAS,
+        error_schema="ControlError",
     )

@@ -92,6 +92,7 @@ def read_wanted(body: Any) -> Wanted:
 
 @post("/execute", opt={"role": "executor"}, status_code=200)
 async def execute(request: Call) -> asgi.Answer:
+    """Run one turn of a task and stream its frames."""
     query = request.query()
     body = await request.json_body()
     idempotency = idempotency_row(request, query, body)
@@ -172,6 +173,7 @@ _CANCEL_BODY: Final[Mapping[str, Check]] = {"task_id": fields.task_id, "turn_id"
 
 @post("/execute/cancel", opt={"role": "executor"})
 async def cancel(request: Call) -> asgi.Answer:
+    """Cancel the active turn of a task."""
     query, body = request.query(), await request.json_body()
     found = read_object(body, _CANCEL_BODY)
     require(found, "task_id")

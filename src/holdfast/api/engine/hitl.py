@@ -54,6 +54,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 @post("/hitl/respond", opt={"role": "executor"}, status_code=200)
 async def respond(request: Call) -> asgi.Answer:
+    """Answer what a turn asks people."""
     query, body = request.query(), await request.json_body()
     found = read_object(body, _BODY)
     require(found, "task_id", "answer")
@@ -175,6 +176,7 @@ def _chosen(interrupt: Interrupt, answer: Answer) -> str:
 
 @get("/hitl/pending", opt={"role": "reader"})
 async def pending(request: Call) -> asgi.Answer:
+    """What turns ask people, oldest first."""
     query = request.query("task_id", "limit", "cursor")
     limit, cursor = page_limit(query), page_cursor(query, int, str)
     runs, caller = request.runs, request.caller

@@ -49,6 +49,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 @get("/execute/replay", opt={"role": "reader"})
 async def replay(request: Call) -> Answer:
+    """Frames again from a cursor on, then live ones."""
     wanted = _wanted(request)
     time = wanted.time
     runs, caller = request.runs, request.caller

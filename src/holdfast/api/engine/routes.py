@@ -6,6 +6,7 @@ from typing import Final
 
 from holdfast.api.engine.execute import cancel, execute
 from holdfast.api.engine.hitl import pending, respond
+from holdfast.api.engine.operations import OPERATIONS, SCHEMAS
 from holdfast.api.engine.refusals import render
 from holdfast.api.engine.replay import replay
 from holdfast.api.engine.tasks import delete_task, messages, task, tasks
@@ -24,4 +25,8 @@ def engine() -> Api:
         body_max=BODY_BYTES_MAX,
         repairs_text=True,
         integer_max=INT64_MAX,
+        operations=OPERATIONS,
+        schemas=SCHEMAS,
+        error_schema="EngineError",
+        examples={"task_id": "demo-001"},
     )

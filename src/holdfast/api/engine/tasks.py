@@ -30,6 +30,7 @@ TURNS_MAX: Final = 50
 
 @get("/tasks", opt={"role": "reader"})
 async def tasks(request: Call) -> asgi.Answer:
+    """A page of the tenant's tasks, last changed first."""
     query = request.query("status", "limit", "cursor")
     limit, cursor = page_limit(query), page_cursor(query, int, str)
     status = query.get("status")
@@ -54,6 +55,7 @@ async def tasks(request: Call) -> asgi.Answer:
 
 @get("/tasks/{task_id:str}", opt={"role": "reader"})
 async def task(request: Call) -> asgi.Answer:
+    """A task with its newest turns."""
     request.query()
     runs, caller, task_id = request.runs, request.caller, _task_id(request)
     thread = await find_task(runs, caller, task_id)
@@ -72,6 +74,7 @@ async def task(request: Call) -> asgi.Answer:
 
 @get("/tasks/{task_id:str}/messages", opt={"role": "reader"})
 async def messages(request: Call) -> asgi.Answer:
+    """A page of a task's messages, oldest first."""
     query = request.query("superseded", "limit", "cursor")
     limit, cursor = page_limit(query), page_cursor(query, int)
     runs, caller, task_id = request.runs, request.caller, _task_id(request)
@@ -92,6 +95,7 @@ async def messages(request: Call) -> asgi.Answer:
 
 @delete("/tasks/{task_id:str}", opt={"role": "operator"}, status_code=200)
 async def delete_task(request: Call) -> asgi.Answer:
+    """Delete a task with its turns, events and messages."""
     query, task_id = request.query(), _task_id(request)
 
     async def work() -> Reply:

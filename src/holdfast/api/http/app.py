@@ -37,6 +37,7 @@ def build_app(apis: Sequence[Api], authenticator: Authenticator, origins: Origin
         # Bodies have a limit for each call, kept by our own reader.
         request_max_body_size=None,
     )
+    services.apis = tuple(apis)
     return Door(_with_shared_headers(litestar), {api.name: api for api in apis}, authenticator, origins, services)
 
 

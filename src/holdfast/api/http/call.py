@@ -4,6 +4,7 @@ What a handler holds: one request, with the caller it came from and the services
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -16,6 +17,7 @@ from holdfast.api.http.auth import Authenticator, Grant
 from holdfast.api.http.body import has_body, header, read_json_body
 from holdfast.api.http.connection import Connection
 from holdfast.api.http.errors import InvalidQuery, NotReady
+from holdfast.api.http.metrics import Metrics
 from holdfast.api.http.query import Query, read_query
 from holdfast.api.http.routing import Api
 from holdfast.api.http.sse import StreamTimes
@@ -41,6 +43,8 @@ class Services(msgspec.Struct, kw_only=True):
     shutdown: Shutdown
     subscribers: Subscribers
     started_at: int  # wall time of this process's start, in microseconds
+    metrics: Metrics = msgspec.field(default_factory=Metrics)
+    apis: tuple[Api, ...] = ()  # those that are served
     opened: Runs | None = None
     notices: tuple[str, ...] = ()  # what the store cannot keep of what is promised, as its user allowed
 
@@ -71,7 +75,17 @@ class Exchange(msgspec.Struct):
     services: Services
     grant: Grant
     is_head: bool
+    agent: str = ""  # the one that is called, as far as the call tells
     has_begun: bool = False  # a status line is out
+    status: int = 0  # that of the answer; 0: there was none
+    arrived: float = msgspec.field(default_factory=time.monotonic)
+    seconds: float = 0.0  # from its arrival to the status line
+
+    def begin(self, status: int) -> None:
+        """The status line is going out."""
+        self.has_begun = True
+        self.status = status
+        self.seconds = time.monotonic() - self.arrived
 
 
 class Call(Request[Any, Any, Any]):

@@ -78,11 +78,19 @@ class Door:
             # HEAD is answered as GET. uvicorn keeps the original scope and leaves the body out.
             scope = {**scope, "method": "GET"}
         scope["holdfast"] = exchange
+        metrics = self._services.metrics
+        metrics.active_requests += 1
         try:
             answer = await self._enter(scope, exchange) or self._app
             await answer(scope, receive, send)
         except Exception as error:  # noqa: BLE001  # the top of a request: whatever it was, the API's shape says it
             await self._fail(scope, receive, send, error)
+        finally:
+            metrics.active_requests -= 1
+            if exchange.status:
+                # What no route has is one endpoint: a path that anybody can think of must not become a label.
+                endpoint = scope.get("path_template") or "none"
+                metrics.observe(exchange.agent, endpoint, exchange.status, exchange.seconds)
 
     async def _enter(self, scope: Scope, exchange: Exchange) -> Reply | None:
         """Check all that comes before the handler; a reply means that the handler is not needed."""

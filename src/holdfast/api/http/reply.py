@@ -29,7 +29,7 @@ class Reply(msgspec.Struct, frozen=True):
         headers = [*self.headers, *shared_headers(scope)]
         if self.status not in (204, 304):
             headers += [(b"content-type", self.media_type), (b"content-length", b"%d" % len(self.body))]
-        begin(scope)
+        begin(scope, self.status)
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
 
@@ -47,7 +47,7 @@ class Download(msgspec.Struct, frozen=True):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [*self.headers, *shared_headers(scope), (b"content-type", self.media_type)]
-        begin(scope)
+        begin(scope, 200)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async for piece in self.pieces:
             await send({"type": "http.response.body", "body": piece, "more_body": True})
@@ -93,9 +93,9 @@ def json_reply(value: Any, status: int = 200, headers: Sequence[Header] = ()) ->
     return Reply(status, _encoder.encode(value), tuple(headers))
 
 
-def begin(scope: Scope) -> None:
+def begin(scope: Scope, status: int) -> None:
     """Note that from here on an error cannot become an answer any more."""
-    exchange_of(scope).has_begun = True
+    exchange_of(scope).begin(status)
 
 
 def shared_headers(scope: Scope) -> list[Header]:

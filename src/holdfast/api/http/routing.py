@@ -22,12 +22,13 @@ An API package exposes `api() -> Api`. Its handlers are plain Litestar handlers 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from holdfast.api.http.operations import Operation, Schema
 from holdfast.api.http.reply import Reply
 
 Owner = Literal["engine", "runtime", "skills", "workflow", "control"]
@@ -57,7 +58,8 @@ class Api(msgspec.Struct, frozen=True):
 
     `render` gets every exception that leaves a handler of the API (HoldfastError, or anything else: then a 500
     without its text) and returns the answer. `repairs_text`: lone surrogates in bodies become U+FFFD instead of being
-    refused. `integer_max`: the largest integer its bodies may have.
+    refused. `integer_max`: the largest integer its bodies may have. `operations` says of each route, by method and
+    path, what the OpenAPI document shows; `schemas` are the components that they refer to, `error_schema` one of them.
     """
 
     name: Owner
@@ -66,6 +68,11 @@ class Api(msgspec.Struct, frozen=True):
     body_max: int
     repairs_text: bool
     integer_max: int
+    operations: Mapping[str, Operation]
+    schemas: Mapping[str, Schema]
+    error_schema: str
+    error_media_type: str = "application/json"
+    examples: Mapping[str, str] = {}  # of path parameters
 
 
 def owner_of(path: str) -> Owner:

@@ -156,13 +156,19 @@ class EventStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             headers = [*_HEADERS, *self._headers, *shared_headers(scope)]
-            begin(scope)
+            begin(scope, 200)
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             if exchange_of(scope).is_head:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 return
             self._connection = connection_of(scope)
-            if await self._follow():
+            metrics = exchange_of(scope).services.metrics
+            metrics.subscribers += 1
+            try:
+                ends_properly = await self._follow()
+            finally:
+                metrics.subscribers -= 1
+            if ends_properly:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._source.close()

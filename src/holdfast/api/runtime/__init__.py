@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from holdfast.api.http.routing import Api
 from holdfast.api.http.strict_json import SAFE_INTEGER_MAX
-from holdfast.api.runtime import changing, forking, public, reading, starting, tokens
-from holdfast.api.runtime.problems import render
+from holdfast.api.runtime import changing, describing, forking, public, reading, starting, tokens
+from holdfast.api.runtime.operations import OPERATIONS, SCHEMAS
+from holdfast.api.runtime.problems import MEDIA_TYPE, render
 
 BODY_BYTES_MAX = 1024 * 1024
 
@@ -21,11 +22,16 @@ def api(*, public_only: bool = False) -> Api:
     )
     return Api(
         name="runtime",
-        handlers=(*(() if public_only else private), *public.HANDLERS),
+        handlers=(*(() if public_only else private), *public.HANDLERS, *describing.HANDLERS),
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=False,
         integer_max=SAFE_INTEGER_MAX,
+        operations=OPERATIONS,
+        schemas=SCHEMAS,
+        error_schema="Problem",
+        error_media_type=MEDIA_TYPE.decode(),
+        examples={"run_id": "q-1", "interrupt_id": "int_1"},
     )
 
 

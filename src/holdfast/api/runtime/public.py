@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import html
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Final
 
 from litestar import get
 
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call, Services
 from holdfast.api.http.errors import NotReady
-from holdfast.api.http.reply import Reply, json_reply
+from holdfast.api.http.openapi import input_schema_of, output_schema_of
+from holdfast.api.http.reply import json_reply
 from holdfast.errors import AgentNotFound, StoreError
 from holdfast.execution.program import Program, spec_of
 from holdfast.model.encoding import format_time
@@ -75,14 +75,14 @@ async def list_agents(request: Call) -> Answer:
 async def show_schema(request: Call) -> Answer:
     """What an agent takes and gives; without a declared schema, any object and anything."""
     program = _agent(request)
-    spec = spec_of(program)
-    body = {
-        "success": True,
-        "agent": program.name,
-        "input_schema": {"type": "object"} if spec.input_schema is None else spec.input_schema,
-        "output_schema": {} if spec.output_schema is None else spec.output_schema,
-    }
-    return json_reply(body)
+    return json_reply(
+        {
+            "success": True,
+            "agent": program.name,
+            "input_schema": input_schema_of(program),
+            "output_schema": output_schema_of(program),
+        }
+    )
 
 
 @get(["/info", "/agents/{name:str}/info"], opt=_PUBLIC)
@@ -90,24 +90,21 @@ async def show_info(request: Call) -> Answer:
     """What an agent is."""
     program = _agent(request)
     spec = spec_of(program)
-    agent = {
-        "name": program.name,
-        "description": _description(program),
-        "framework": program.framework,
-        "mode": spec.mode,
-        "handler": spec.handler or _handler(program),
-    }
-    is_open = request.services.settings.no_auth
-    body: dict[str, Any] = {"success": True, "agent": agent, "auth_enabled": not is_open}
-    return json_reply(body | {"version": spec.version, "metadata": {"tags": [], **spec.metadata}})
-
-
-@get("/", opt=_PUBLIC)
-async def show_page(request: Call) -> Answer:
-    """A page for people who opened the server in a browser."""
-    names = ", ".join(html.escape(program.name) for program in request.services.programs)
-    page = _PAGE.format(version=html.escape(VERSION), agents=names)
-    return Reply(200, page.encode(), media_type=b"text/html; charset=utf-8")
+    return json_reply(
+        {
+            "success": True,
+            "agent": {
+                "name": program.name,
+                "description": _description(program),
+                "framework": program.framework,
+                "mode": spec.mode,
+                "handler": spec.handler or _handler(program),
+            },
+            "auth_enabled": not request.services.authenticator.is_open,
+            "version": spec.version,
+            "metadata": {"tags": []} | spec.metadata,
+        }
+    )
 
 
 def _agent(request: Call) -> Program:
@@ -151,14 +148,4 @@ async def _database(services: Services) -> str:
     return "ok"
 
 
-_PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Holdfast</title>
-<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}}</style></head>
-<body><h1>Holdfast {version}</h1>
-<p>Agents behind HTTP whose runs outlive connections and processes. This server serves: {agents}.</p>
-<ul><li><a href="/health">/health</a>, <a href="/ready">/ready</a></li>
-<li><a href="/agents">/agents</a>, <a href="/info">/info</a>, <a href="/schema">/schema</a></li></ul>
-</body></html>
-"""
-
-HANDLERS: Final = (show_health, show_ready, list_agents, show_schema, show_info, show_page)
+HANDLERS: Final = (show_health, show_ready, list_agents, show_schema, show_info)

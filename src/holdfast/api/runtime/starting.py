@@ -70,6 +70,7 @@ async def _start(request: Call, more: tuple[str, ...] = (), check: Callable[[Que
     """
     agent, controls = _agent_of(request)
     request.runs.check_rate(request.caller)
+    request.exchange.agent = agent
     given = await request.json_body(request.services.settings.body_bytes_max)
     if not isinstance(given, dict) and spec_of(request.runs.agent(agent)).input_schema is None:
         raise InvalidRequest("the input is a JSON object")
