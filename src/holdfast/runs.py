@@ -194,8 +194,6 @@ class Runs:
             IdempotencyKeyReused, Stopping, StorageFull, RateLimited
         """
         caller.require("executor")
-        if self.worker.is_stopping or self.shutdown.is_set:
-            raise Stopping("the server is stopping; try again", retry_after=1)
         program = self.agent(request.agent)
         start = self._rates.take((caller.tenant, caller.name), caller.rate)
         try:
@@ -222,6 +220,8 @@ class Runs:
                 "run_id: 1 to 128 letters, digits, _ or -, the first a letter or digit", field="run_id"
             )
         request = await _admitted(program, request)
+        if self.worker.is_stopping or self.shutdown.is_set:
+            raise Stopping("the server is stopping; try again", retry_after=1)
         run, message = self._new_run(caller, program, request)
         facts = dict(request.facts)
         if message is not None:

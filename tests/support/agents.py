@@ -44,6 +44,15 @@ async def gated(context: Context, input: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+@agent("fleeting", restart="never")
+async def fleeting(context: Context, input: dict[str, Any]) -> dict[str, Any]:
+    """Like `gated`, but it does not survive its process."""
+    await context.token("before")
+    while not Path(input["gate"]).exists():  # noqa: ASYNC110, ASYNC240  # another process opens it
+        await asyncio.sleep(0.01)
+    return {}
+
+
 @agent("say")
 async def say(context: Context, input: dict[str, Any]) -> Any:
     """The texts of the input, as tokens; then its `output`."""

@@ -23,6 +23,7 @@ _MEMBERS: Final = ("from_sequence", "step", "input")
 @post("/runs/{run_id:str}/fork", opt={"role": "executor"})
 async def fork_run(request: Call) -> Answer:
     """Start a run that keeps the results of the steps of this one that were over before a point."""
+    request.runs.check_rate(request.caller)
     body = await request.json_body(request.services.settings.body_bytes_max)
     check_members(body, _MEMBERS)
     query = request.query(*CONTROLS)
