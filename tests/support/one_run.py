@@ -204,6 +204,7 @@ class _Execution:
     def __init__(self, one: OneRun, record: Record, die_at: int | None, die_after: int | None) -> None:
         self.run, self.ids, self.record = one.run, one.ids, record
         self.writer = _Writer(one, self)
+        self.tally = Tally()
         self.is_dead = False
         self.executing = 0
         self._one = one
