@@ -19,6 +19,7 @@ from holdfast.execution.events import answer_events, answered, interrupt_event
 from holdfast.execution.execution import Execution
 from holdfast.execution.program import Program, Result
 from holdfast.execution.record import Record, discarded
+from holdfast.execution.tally import Tally
 from holdfast.ids import SeededIds
 from holdfast.model import Interrupt, Message, Part, Run, Segment, Status, Step
 from holdfast.model.interrupt import canonical_answer
