@@ -14,7 +14,8 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
   + ConflictError           the caller lost a race, or the state is another: read, decide again
     - RunExists, ThreadBusy, RunFinished, InterruptResolved, InterruptAmbiguous, IdempotencyInProgress
   + CapacityError           nothing is wrong but room: retry later
-    - QueueFull, Stopping, RateLimited
+    - QueueFull, Stopping
+    - RateLimited           TenantQueueFull
   + ExecutionError          the code of an agent, or what happened to it; becomes the run's `error` event
     - AgentFailed, InvalidOutput, Interrupted, InterruptExpired, RunTimeout, AgentMissing, ReplayDiverged
     - StepFailed, OutcomeUnknown, PermissionDenied, ToolCallFailed
@@ -214,6 +215,10 @@ class RateLimited(CapacityError):
     """The caller started as many runs as it may in this time. `retry_after` seconds later it may start one more."""
 
     code = "rate_limit_exceeded"
+
+
+class TenantQueueFull(RateLimited):
+    """The caller's tenant has as many runs queued as it may. Nothing was accepted; other tenants are not concerned."""
 
 
 class ExecutionError(HoldfastError):

@@ -11,7 +11,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -46,7 +46,7 @@ from holdfast.model.encoding import decode_event, repair_value
 from holdfast.model.interrupt import canonical_answer, canonical_tool_output
 from holdfast.rates import Rate, RateLimiter
 from holdfast.shutdown import Shutdown
-from holdfast.store.base import IdempotencyRow, RunQuery, Started, StartRun
+from holdfast.store.base import Behind, IdempotencyRow, RunQuery, Started, StartRun
 
 ROLES: Final = ("reader", "executor", "operator", "admin")
 NO_ROLE: Final = "none"
@@ -100,7 +100,7 @@ class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     supersedes: tuple[int, ...] = ()
     metadata: dict[str, Any] = {}
     timeout_seconds: float | None = None
-    priority: int = 0
+    priority: int | None = None  # None: what the agent declares
     parent: int | None = None
     idempotency: IdempotencyRow | None = None
     facts: dict[str, Any] = {}  # further fields of the event `started`
@@ -139,6 +139,15 @@ class Verified(msgspec.Struct, frozen=True):
     first_bad_sequence: int | None = None
 
 
+class _Limits(NamedTuple):
+    """What may hold a new run back, or have it refused: fields of `StartRun`."""
+
+    queued_max: int | None
+    tenant_queued_max: int | None
+    tenant_runs_max: int | None
+    agent_runs_max: int | None
+
+
 class Runs:
     """Made once per server; used on its event loop. Every call is scoped by the caller's tenant."""
 
@@ -153,6 +162,7 @@ class Runs:
         default_agent: str | None = None,
         timeout_seconds: float | None = None,
         queued_max: int = 10_000,
+        tenant_queued_max: int | None = None,
         namespace: str = "00000000-0000-0000-0000-000000000000",
     ) -> None:
         self.journal = journal
@@ -165,6 +175,7 @@ class Runs:
         self._rates = RateLimiter(clock)
         self._timeout_seconds = timeout_seconds
         self._queued_max = queued_max
+        self._tenant_queued_max = tenant_queued_max
         self._namespace = uuid.UUID(namespace)
         worker.start_child = self._run_child
 
@@ -191,7 +202,7 @@ class Runs:
 
         Raises:
             AgentNotFound, InvalidRequest, InvalidInput, PolicyViolation, RunExists, ThreadBusy, QueueFull,
-            IdempotencyKeyReused, Stopping, StorageFull, RateLimited
+            TenantQueueFull, IdempotencyKeyReused, Stopping, StorageFull, RateLimited
         """
         caller.require("executor")
         program = self.agent(request.agent)
@@ -227,13 +238,14 @@ class Runs:
         if message is not None:
             facts["user_message_id"] = message.message_id
         event = started_event(run, program.framework, facts)
-        with self.worker.place() as leased:
+        with self.worker.place(is_child=request.parent is not None) as leased:
             started = await self._insert(run, event, message, request, leased=leased)
-            if leased and not started.replayed:
+            if started.run.is_leased and not started.replayed:
                 inherited = request.inherited
                 self.worker.begin(started.run, Record(inherited.steps, inherited.interrupts))
-        if not leased and not started.replayed:
-            self.worker.wake()
+        if not started.run.is_leased and not started.replayed:
+            # With a place here it was a limit that held it back: no other run waits for this process.
+            self.worker.wake() if leased else self.worker.queued()
         return started
 
     async def fork(self, caller: Caller, run_id: str, request: ForkRequest) -> Started:
@@ -285,15 +297,32 @@ class Runs:
                 message=message,
                 supersedes=request.supersedes,
                 idempotency=request.idempotency,
-                queued_max=self._queued_max,
                 lease_seconds=self.worker.settings.lease_seconds,
                 steps=request.inherited.steps,
                 interrupts=request.inherited.interrupts,
+                queued_max=limits.queued_max,
+                tenant_queued_max=limits.tenant_queued_max,
+                tenant_runs_max=limits.tenant_runs_max,
+                agent_runs_max=limits.agent_runs_max,
             )
 
-        started = await self.journal.submit(build)
-        assert isinstance(started, Started)
-        return started
+        limits = await self._limits(run)
+        while isinstance(outcome := await self.journal.submit(build), Behind):
+            self.journal.raise_floor(outcome.newest)
+        assert isinstance(outcome, Started)
+        return outcome
+
+    async def _limits(self, run: Run) -> _Limits:
+        """What may hold a new run back or have it refused. A child does its parent's work, which was accepted."""
+        limits = self.worker.limits()
+        of_agent = limits.agent_runs_max.get(run.agent)
+        if run.parent is None:
+            return _Limits(self._queued_max, self._tenant_queued_max, limits.tenant_runs_max, of_agent)
+        if of_agent is not None:
+            parent = await self.store.run_by_number(run.parent)
+            if parent is not None and parent.agent == run.agent:
+                of_agent = None  # that one waits for it: both would wait for ever
+        return _Limits(None, None, None, of_agent)
 
     def _new_run(self, caller: Caller, program: Program, request: StartRequest) -> tuple[Run, Message | None]:
         now = self._clock.now()
@@ -308,7 +337,7 @@ class Runs:
             thread_id=request.thread_id,
             parent=request.parent,
             status=Status.QUEUED,
-            priority=request.priority,
+            priority=spec_of(program).priority if request.priority is None else request.priority,
             input=encode_result(repair_value(request.input), what="the input"),
             caller=caller.name,
             role=caller.role,

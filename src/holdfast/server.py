@@ -265,6 +265,8 @@ class Server:
             WorkerSettings(
                 runs_max=0 if settings.no_worker else settings.runs_max,
                 threads_max=settings.threads_max,
+                tenant_runs_max=settings.tenant_runs_max,
+                agent_runs_max=settings.agent_runs_max,
                 drain_seconds=settings.drain_seconds,
                 lease_seconds=settings.lease_seconds,
                 renew_seconds=settings.lease_seconds / 4,
@@ -279,6 +281,7 @@ class Server:
             default_agent=self._programs.default,
             timeout_seconds=settings.run_seconds_max,
             queued_max=settings.queue_max,
+            tenant_queued_max=settings.tenant_queue_max,
             namespace=info.store_id,
         )
         first_key = await self._first_key()

@@ -109,6 +109,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retention_days: Annotated[float, Meta(gt=0, description="days that the journal of a finished run is kept")] = 30.0
     run_retention_days: Annotated[float, Meta(gt=0, description="days that the row of a finished run is kept")] = 365.0
     queue_max: Annotated[int, Meta(ge=0, description="queued runs from which on new ones are refused")] = 10_000
+    tenant_queue_max: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="queued runs of one tenant from which on its new ones are refused"),
+    ] = None
+    tenant_runs_max: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="runs of one tenant executed at once by all processes of the store; further ones are queued"),
+    ] = None
+    agent_runs_max: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="the same of one agent that declares no runs_max itself"),
+    ] = None
     runs_max: Annotated[int, Meta(ge=1, description="runs executed at once in this process")] = 1000
     threads_max: Annotated[int, Meta(ge=1, description="sync functions executed at once in this process")] = 100
     no_worker: Annotated[

@@ -22,6 +22,10 @@ class Backend(Protocol):
 
     async def close(self) -> None: ...
 
+    async def another(self) -> Store:
+        """The store as one more process has it; closed with the backend. An embedded one has no other process."""
+        ...
+
     async def let_pass(self, seconds: float) -> None:
         """Let time pass on the clock by which leases are measured."""
         ...
@@ -47,6 +51,9 @@ class SQLiteBackend:
     async def close(self) -> None:
         await self.store.close()
 
+    async def another(self) -> Store:
+        return self.store
+
     async def let_pass(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
@@ -64,6 +71,7 @@ class PostgresBackend:
         self.database = ""
         self.store: Store = PostgresStore(server.url(), clock=clock)
         self._passed = 1_795_219_159.0
+        self._others: list[Store] = []
 
     async def open(self) -> None:
         if not self.database:
@@ -73,7 +81,15 @@ class PostgresBackend:
         await self.store.open()
 
     async def close(self) -> None:
-        await self.store.close()
+        others, self._others = self._others, []
+        for store in (self.store, *others):
+            await store.close()
+
+    async def another(self) -> Store:
+        store = PostgresStore(self.server.url(self.database), clock=self.clock)
+        await store.open()
+        self._others.append(store)
+        return store
 
     async def let_pass(self, seconds: float) -> None:
         self.clock.advance(seconds)

@@ -250,7 +250,11 @@ async def test_what_a_crash_left_of_making_a_store_is_replaced(tmp_path: Path) -
 
 
 async def test_a_failed_migration_leaves_the_schema_as_it_was(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = [migrations("sqlite")[0]._replace(version=2, text="CREATE TABLE half (a); CREATE TABLE half (a)")]
+    broken = [
+        migrations("sqlite")[0]._replace(
+            version=SCHEMA_VERSION + 1, text="CREATE TABLE half (a); CREATE TABLE half (a)"
+        )
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(schema, "migrations", lambda _: broken)
         with pytest.raises(Exception, match="half"):

@@ -31,7 +31,14 @@ class FunctionAgent:
     """
 
     def __init__(
-        self, function: Callable[..., Any], name: str, *, restart: Restart, id: str | None, description: str | None
+        self,
+        function: Callable[..., Any],
+        name: str,
+        *,
+        restart: Restart,
+        id: str | None,
+        description: str | None,
+        spec: AgentSpec = EMPTY_SPEC,
     ) -> None:
         if not _NAME.match(name):
             raise ValueError(
@@ -43,7 +50,7 @@ class FunctionAgent:
         self.restart = restart
         self.description = description or inspect.getdoc(function)
         self.framework = "custom"
-        self.spec: AgentSpec = EMPTY_SPEC
+        self.spec = spec
         self.is_sync = not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
         self._context_name, self._input_name = _parameters(function)
 
@@ -132,6 +139,8 @@ def agent(
     restart: Restart | str = Restart.WAITING,
     id: str | None = None,
     description: str | None = None,
+    runs_max: int | None = None,
+    priority: int = 0,
 ) -> Callable[[Callable[..., Any]], FunctionAgent]: ...
 
 
@@ -142,6 +151,8 @@ def agent(
     restart: Restart | str = Restart.WAITING,
     id: str | None = None,
     description: str | None = None,
+    runs_max: int | None = None,
+    priority: int = 0,
 ) -> FunctionAgent | Callable[[Callable[..., Any]], FunctionAgent]:
     """
     Make a function an agent: `@agent` or `@agent("invoice", restart="always")`.
@@ -151,10 +162,19 @@ def agent(
         restart: waiting (default), always or never: what may happen when the process dies; see `Restart`.
         id: a UUID that stays when the name changes.
         description: default is the docstring.
+        runs_max: how many of its runs execute at once, over all processes of the store; further ones are queued.
+            Default is HOLDFAST_AGENT_RUNS_MAX.
+        priority: of its runs in the queue, among those of their tenant. Higher goes first.
+
+    Raises:
+        ValueError: `runs_max` is below 1.
     """
+    if runs_max is not None and runs_max < 1:
+        raise ValueError(f"runs_max is {runs_max}: an agent of which nothing may execute can never answer")
+    spec = AgentSpec(runs_max=runs_max, priority=priority)
 
     def decorate(function: Callable[..., Any]) -> FunctionAgent:
         given = name if isinstance(name, str) else function.__name__
-        return FunctionAgent(function, given, restart=Restart(restart), id=id, description=description)
+        return FunctionAgent(function, given, restart=Restart(restart), id=id, description=description, spec=spec)
 
     return decorate(name) if callable(name) else decorate

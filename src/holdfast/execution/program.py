@@ -85,6 +85,8 @@ class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
     output_strict: bool | None = None  # True removes undeclared keys, False lets a misfit pass
     input_strict: bool = False  # undeclared keys are refused
     timeout_seconds: float | None = None  # of execution; waiting does not count
+    runs_max: int | None = None  # executing at once, over all processes of the store; None: HOLDFAST_AGENT_RUNS_MAX
+    priority: int = 0  # of its runs in the queue, among those of their tenant; higher goes first
     tools: ToolPolicy = ToolPolicy()
     safety: SafetyPolicy = SafetyPolicy()
 

@@ -19,7 +19,7 @@ from holdfast.clock import Clock
 from holdfast.errors import AgentMissing, HoldfastError, LeaseLost, StoreError, StoreUnavailable
 from holdfast.execution.execution import Ending, Execution
 from holdfast.execution.facts import Facts
-from holdfast.execution.program import Program, Programs
+from holdfast.execution.program import Program, Programs, spec_of
 from holdfast.execution.record import Record
 from holdfast.execution.recovery import Recovery
 from holdfast.execution.steps import failure_of
@@ -28,7 +28,7 @@ from holdfast.ids import Ids
 from holdfast.journal import Journal
 from holdfast.journal.writer import PENDING_BYTES_MAX
 from holdfast.model import File, Run
-from holdfast.store.base import Lease
+from holdfast.store.base import Lease, Limits
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +40,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     runs_max: int = 1000  # executed at once in this process; 0: none, what it accepts is queued for others
     threads_max: int = 100  # sync functions and steps at once
+    tenant_runs_max: int | None = None  # executed at once of one tenant, over all processes of the store
+    agent_runs_max: int | None = None  # the same, of one agent that declares no limit of its own
     lease_seconds: float = 8.0
     renew_seconds: float = 2.0
     scan_seconds: float = 1.0
@@ -79,6 +81,7 @@ class Worker:
         self._renewed_at = clock.monotonic()
         self._disowned_at = clock.monotonic()
         self._starting = 0  # runs that are being inserted under our lease
+        self._has_queue = False  # runs may wait for a place here, so that a new one has to stand behind them
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._scan_at: asyncio.TimerHandle | None = None
@@ -120,13 +123,17 @@ class Worker:
 
     @property
     def has_room(self) -> bool:
-        """Whether this process may execute one more run."""
+        """Whether this process can execute one more run."""
         return not self.is_stopping and len(self._executions) + self._starting < self.settings.runs_max
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[bool]:
-        """Hold a place for a run that is about to be started, if there is one: whether it may begin at once."""
-        if not self.has_room:
+    def place(self, *, is_child: bool = False) -> Iterator[bool]:
+        """
+        Hold a place for a run that is about to be started, if there is one: whether it may begin at once. While runs
+        wait for a place here, it may not: a place that gets free is for the queue, where tenants take turns. A child
+        goes ahead of them, for its parent has a place and waits.
+        """
+        if not self.has_room or (self._has_queue and not is_child):
             yield False
             return
         self._starting += 1
@@ -169,6 +176,26 @@ class Worker:
     def wake(self) -> None:
         """Something may be there to be claimed."""
         self._wake.set()
+
+    def queued(self) -> None:
+        """A run was queued because there was no place for it here."""
+        self._has_queue = True
+        self._wake.set()
+
+    def limits(self) -> Limits:
+        """How many runs may execute at once in the whole store, as far as this process knows."""
+        most = {}
+        for name in self.programs.names():
+            limit = self.agent_runs_max(name)
+            if limit is not None:
+                most[name] = limit
+        return Limits(tenant_runs_max=self.settings.tenant_runs_max, agent_runs_max=most)
+
+    def agent_runs_max(self, name: str) -> int | None:
+        """How many runs of an agent may execute at once in the whole store; what it declares itself goes first."""
+        program = self.programs.get(name)
+        declared = None if program is None else spec_of(program).runs_max
+        return self.settings.agent_runs_max if declared is None else declared
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Let something go on by itself; a stop waits for it."""
@@ -277,15 +304,22 @@ class Worker:
         left, self._left = self._left, []
         await asyncio.gather(*(self._take_up_or_leave(run) for run in left))
         await self._disown()
+        await self._claim()
+        await self._fail_unserved()
+
+    async def _claim(self) -> None:
+        limits = self.limits()
         while self.has_room:
             room = min(self.settings.runs_max - len(self._executions) - self._starting, 100)
+            self._has_queue = False  # one that is queued from here on sets it again
             found = await self._store.claim(
-                self.owner, self._served, limit=room, lease_seconds=self.settings.lease_seconds
+                self.owner, self._served, limit=room, lease_seconds=self.settings.lease_seconds, limits=limits
             )
             await asyncio.gather(*(self._take_up_or_leave(run) for run in found))
-            if len(found) < room:
-                break
-        await self._fail_unserved()
+            # Where something is limited, a claim may leave what the next one takes.
+            if not found or (len(found) < room and not limits):
+                return
+            self._has_queue = True  # there may be more
 
     async def _disown(self) -> None:
         """

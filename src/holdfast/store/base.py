@@ -15,14 +15,14 @@ SQLite (one process) and Postgres (any number) keep it alike; one suite in tests
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
 from holdfast.errors import HoldfastError
 from holdfast.model import ApiKey, Cancel, Failure, File, Interrupt, Message, Run, Segment, Status, Step, Thread
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class OutboxRow(msgspec.Struct, frozen=True):
@@ -80,9 +80,14 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True):
     """
     Insert a run with its first events; the store gives the number.
 
-    Results in `Started`. Refused with RunExists, ThreadBusy (`active_run_id`, `status`), QueueFull, or
-    IdempotencyKeyReused; a row of the same idempotency key and fingerprint gives `Started` with `replayed`.
-    The idempotency key is looked up before run id and thread. `run.lease_owner` set: the run starts leased.
+    Results in `Started`. Refused with RunExists, ThreadBusy (`active_run_id`, `status`), QueueFull, TenantQueueFull,
+    or IdempotencyKeyReused; a row of the same idempotency key and fingerprint gives `Started` with `replayed`.
+    The idempotency key is looked up before run id and thread.
+
+    `run.lease_owner` set: the run starts leased, unless a limit on what executes is reached, or a run that is as urgent
+    waits in the queue for the same limit. Then it is queued without a lease, and the two limits of the queue hold for
+    it. `Behind` comes back, and nothing was written, if the first event is not younger than all of its thread.
+
     `steps` and `interrupts` are what a fork takes over of the run that it comes from; they get the new run's number.
     """
 
@@ -91,7 +96,10 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True):
     message: Message | None = None
     supersedes: tuple[int, ...] = ()  # numbers of runs whose turns (and messages) no model sees any more
     idempotency: IdempotencyRow | None = None
-    queued_max: int = 10_000
+    queued_max: int | None = 10_000  # queued runs of all tenants,
+    tenant_queued_max: int | None = None  # and of this one, from which on no more are taken
+    tenant_runs_max: int | None = None  # see `Limits`
+    agent_runs_max: int | None = None  # of this run's agent
     lease_seconds: float = 8.0
     outbox: tuple[OutboxRow, ...] = ()
     steps: tuple[Step, ...] = ()
@@ -101,6 +109,12 @@ class StartRun(msgspec.Struct, frozen=True, kw_only=True):
 class Started(msgspec.Struct, frozen=True):
     run: Run
     replayed: bool = False
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """The stamps of a start are too old for its thread: stamp it anew, behind `newest`."""
+
+    newest: int
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,7 +173,7 @@ class PutInbox(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Write: TypeAlias = StartRun | Append | PutInbox
-Outcome: TypeAlias = Started | InboxRow | HoldfastError | None
+Outcome: TypeAlias = Started | Behind | InboxRow | HoldfastError | None
 """What one write came to: StartRun gives Started, PutInbox its row, Append None; a refusal is an error, not raised."""
 
 
@@ -185,6 +199,25 @@ class Lease(msgspec.Struct, frozen=True):
 
     number: int
     lease_epoch: int
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How many runs may execute at once (status `running`) over all processes of the store. Waiting ones do not count.
+
+    A run that another run started is part of its parent's share of the tenant's limit: it neither counts nor is held
+    back. It counts for its agent's limit, which holds it back unless its parent is of the same agent: that one waits
+    for it, and might wait for ever.
+    """
+
+    tenant_runs_max: int | None = None  # of each tenant
+    agent_runs_max: Mapping[str, int] = {}  # of these agents, over all tenants
+
+    def __bool__(self) -> bool:
+        return self.tenant_runs_max is not None or bool(self.agent_runs_max)
+
+
+NO_LIMITS: Final = Limits()
 
 
 class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,11 +310,19 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float) -> list[Run]:
+    async def claim(
+        self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float, limits: Limits = NO_LIMITS
+    ) -> list[Run]:
         """
         Take queued runs, runs that execute but whose lease ran out or was given up, waiting runs whose lease ran out,
-        and waiting runs that nobody holds although facts wait in their inbox, of these agents; the most urgent first,
-        then the oldest.
+        and waiting runs that nobody holds although facts wait in their inbox, of these agents.
+
+        Tenants take turns: each run goes to the tenant that executes the fewest, those taken here counted. Of one
+        tenant, and between tenants that execute as many, the most urgent comes first, then the oldest.
+
+        A queued run is left where `limits` are reached; however many processes claim or start under the same limits,
+        together they take no more. What was taken already is not held back by them. A claim may take fewer than
+        there are, but not none.
 
         The rows are as they were found (a status `running` or `waiting` tells of a holder that died) but for the
         lease, which is ours with a grown epoch. In the store a queued run is `running` now.

@@ -16,9 +16,10 @@ import msgspec
 from holdfast.model import Interrupt, Message, Segment, Status, Step
 from holdfast.model.lifecycle import TRANSITIONS
 from holdfast.store.base import Answered, Append, InboxRow, OutboxRow, PutInbox, StartRun, Write
+from holdfast.store.places import is_limited
 
-PLAIN, MORE, UNLEASED, START, INBOX = "pausi"
-"""Kinds of writes, each one letter: see commit_1."""
+PLAIN, MORE, UNLEASED, START, LIMITED, INBOX = "pausli"
+"""Kinds of writes, each one letter: see commit_1; a LIMITED start may be held back, or needs the queue of its tenant counted."""
 
 BEFORE: Final = {
     after: tuple(s.value for s in Status if after in TRANSITIONS[s] or (after is s and not s.is_final))
@@ -61,8 +62,11 @@ def item_of(write: Write, now: int) -> Item:
         kind = PLAIN if document is None else UNLEASED if write.unleased else MORE
         return Item(kind, write.number, write.lease_epoch, write.tail, write.segment, document)
     if type(write) is StartRun:
-        limit = write.queued_max if write.run.status is Status.QUEUED else None
-        return Item(START, 0, 0, 0, write.segment, _text(_start(write, now)), limit)
+        is_queued = write.run.status is Status.QUEUED
+        has_limits = is_limited(write)
+        kind = LIMITED if has_limits or (is_queued and write.tenant_queued_max is not None) else START
+        queue_limit = write.queued_max if is_queued or has_limits else None
+        return Item(kind, 0, 0, 0, write.segment, _text(_start(write, now)), queue_limit)
     assert type(write) is PutInbox
     return Item(INBOX, write.row.number, 0, 0, None, _text(_inbox(write.row)))
 
@@ -190,6 +194,10 @@ def _start(write: StartRun, now: int) -> dict[str, Any]:
         "now": now,
     }
     document |= _record(write)
+    if write.tenant_queued_max is not None:
+        document["tenant_queued_max"] = write.tenant_queued_max
+    if is_limited(write):
+        document |= {"tenant_runs_max": write.tenant_runs_max, "agent_runs_max": write.agent_runs_max}
     if write.message is not None:
         document["message"] = _message(write.message)
     if write.supersedes:

@@ -25,10 +25,12 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.errors import StorageFull, StoreRefused, StoreUnavailable
 from holdfast.model import ApiKey, File, Interrupt, Message, Run, Segment, Status, Step, Thread
 from holdfast.store.base import (
+    NO_LIMITS,
     Growth,
     IdempotencyRow,
     InboxRow,
     Lease,
+    Limits,
     Lost,
     Notice,
     OutboxRow,
@@ -50,7 +52,7 @@ from holdfast.store.postgres.connection import (
 from holdfast.store.postgres.notices import Notices
 from holdfast.store.postgres.reads import PAGE_SEGMENTS_MAX, runs_query
 from holdfast.store.postgres.verdicts import Replay, in_progress
-from holdfast.store.postgres.writer import Writer
+from holdfast.store.postgres.writer import Writer, limits_of
 from holdfast.store.sql import statements
 
 READ: Final = reads.SQL
@@ -178,11 +180,20 @@ class PostgresStore:
         run = await self.run_by_number(replay.number)
         return in_progress(replay.key) if run is None else Started(run, replayed=True)
 
-    async def claim(self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float) -> list[Run]:
+    async def claim(
+        self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float, limits: Limits = NO_LIMITS
+    ) -> list[Run]:
         # Mostly there is nothing, and a look does not hold up the commits.
-        if not self._the_writer.is_claim_open and not await self._value(READ["is_claimable"], owner, list(agents)):
+        is_open = self._the_writer.is_claim_open
+        if limits:
+            is_open = is_open or await self._value(READ["is_claimable_within"], owner, *limits_of(agents, limits))
+        else:
+            is_open = is_open or await self._value(READ["is_claimable"], owner, list(agents))
+        if not is_open:
             return []
-        found = dict(await self._the_writer.claim(owner, agents, limit=limit, lease_seconds=lease_seconds))
+        found = dict(
+            await self._the_writer.claim(owner, agents, limit=limit, lease_seconds=lease_seconds, limits=limits)
+        )
         taken = [rows.run_of(row) for row in await self._fetch(READ["runs_by_number"], list(found))]
         return [
             msgspec.structs.replace(run, status=Status(found[run.number])) for run in taken if run.lease_owner == owner

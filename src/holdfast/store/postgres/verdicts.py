@@ -15,7 +15,6 @@ from holdfast.errors import (
     InterruptNotFound,
     InterruptResolved,
     LeaseLost,
-    QueueFull,
     RunExists,
     RunFinished,
     RunNotFound,
@@ -24,7 +23,8 @@ from holdfast.errors import (
 )
 from holdfast.model import Kind, Run
 from holdfast.model.interrupt import shown_answer
-from holdfast.store.base import Append, InboxRow, Outcome, PutInbox, Started, StartRun, Write
+from holdfast.store.base import Append, Behind, InboxRow, Outcome, PutInbox, Started, StartRun, Write
+from holdfast.store.places import as_queued, is_limited, of_queue
 
 Verdict = Mapping[str, Any]
 
@@ -64,6 +64,8 @@ def _of_start(write: StartRun, verdict: Verdict) -> Outcome | Replay:
     run = write.run
     match verdict.get("refused"):
         case None:
+            if verdict["until"] is None and is_limited(write):
+                write = as_queued(write)
             return Started(_numbered(write, verdict["number"], verdict["until"]))
         case "key_used":
             return _of_key(write, verdict)
@@ -76,8 +78,10 @@ def _of_start(write: StartRun, verdict: Verdict) -> Outcome | Replay:
                 active_run_id=active,
                 status=status,
             )
-        case "queue_full":
-            return QueueFull(f"{write.queued_max} runs are queued already", retry_after=1)
+        case "behind":
+            return Behind(verdict["newest"])
+        case "queue_full" | "tenant_queue_full" as word:
+            return of_queue(word, write)
         case _:
             return _away()
 

@@ -19,7 +19,7 @@ import structlog
 
 from holdfast.clock import Clock
 from holdfast.errors import HoldfastError, JournalCorrupt, StorageFull, StoreError, StoreUnavailable
-from holdfast.store.base import Outcome, Write
+from holdfast.store.base import NO_LIMITS, Limits, Outcome, Write
 from holdfast.store.postgres import documents
 from holdfast.store.postgres.connection import (
     Backoff,
@@ -101,10 +101,10 @@ class Writer:
         return await self._shielded(self._commit(writes))
 
     async def claim(
-        self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float
+        self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float, limits: Limits = NO_LIMITS
     ) -> list[tuple[int, str]]:
         """Take runs; their numbers, and their statuses as they were found."""
-        return await self._shielded(self._claim(owner, agents, limit, lease_seconds))
+        return await self._shielded(self._claim(owner, agents, limit, lease_seconds, limits))
 
     @property
     def is_claim_open(self) -> bool:
@@ -197,7 +197,7 @@ class Writer:
             done[place] = outcome
 
     async def _claim(
-        self, owner: str, agents: Sequence[str], limit: int, lease_seconds: float
+        self, owner: str, agents: Sequence[str], limit: int, lease_seconds: float, limits: Limits
     ) -> list[tuple[int, str]]:
         async with self._lock:
             await self._settle()
@@ -205,7 +205,8 @@ class Writer:
                 found, self._found = self._found, []
                 return found
             try:
-                text = await self._call(SQL["claim"], owner, list(agents), limit, lease_seconds, writes=None)
+                given = (owner, *limits_of(agents, limits), limit, lease_seconds)
+                text = await self._call(SQL["claim"], *given, writes=None)
             except (OSError, *DriverError) as error:
                 raise translate(error, self._connector.location) from error
             return claimed_of(text)
@@ -303,6 +304,11 @@ class Writer:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
+
+
+def limits_of(agents: Sequence[str], limits: Limits) -> tuple[list[str], list[int | None], int | None]:
+    """Agents, the limit of each of them, and that of each tenant, as the procedures take them."""
+    return list(agents), [limits.agent_runs_max.get(name) for name in agents], limits.tenant_runs_max
 
 
 def _in_order(items: Sequence[tuple[int, Item]]) -> list[tuple[int, Item]]:

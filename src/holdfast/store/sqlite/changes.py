@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from holdfast.model import ApiKey, File, Run
-from holdfast.store.base import IdempotencyRow, Lease, OutboxRow
+from holdfast.store.base import IdempotencyRow, Lease, Limits, OutboxRow
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import reads, rows
 from holdfast.store.sqlite.connection import Connection
@@ -24,9 +24,15 @@ LOOSE_FILE_SECONDS: Final = 24 * 3600
 
 
 def claim(
-    connection: Connection, owner: str, agents: Sequence[str], limit: int, clock: float, lease_seconds: float
+    connection: Connection,
+    owner: str,
+    agents: Sequence[str],
+    limit: int,
+    clock: float,
+    lease_seconds: float,
+    limits: Limits,
 ) -> list[Run]:
-    numbers = reads.claimable(connection, owner, agents, limit, clock)
+    numbers = reads.claimable(connection, owner, agents, limit, clock, limits)
     if not numbers:
         return []
     found = reads.runs_by_number(connection, numbers)

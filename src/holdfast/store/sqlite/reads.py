@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from holdfast.model import ApiKey, File, Interrupt, Message, Run, Segment, Status, Step, Thread
-from holdfast.store.base import Growth, IdempotencyRow, InboxRow, Lost, OutboxRow, RunQuery
+from holdfast.store.base import Growth, IdempotencyRow, InboxRow, Limits, Lost, OutboxRow, RunQuery
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import rows
 from holdfast.store.sqlite.connection import Connection
@@ -199,9 +199,17 @@ def inbox(connection: Connection, numbers: Sequence[int]) -> list[InboxRow]:
     return [rows.inbox_row_of(row) for row in connection.execute(SQL["inbox"], (rows.json_text(numbers),))]
 
 
-def claimable(connection: Connection, owner: str, agents: Sequence[str], limit: int, clock: float) -> list[int]:
+def claimable(
+    connection: Connection, owner: str, agents: Sequence[str], limit: int, clock: float, limits: Limits
+) -> list[int]:
     """The numbers of runs that `owner` may take, in the order in which it should."""
-    given = {"owner": owner, "agents": rows.json_text(agents), "limit": limit, "clock": clock}
+    given = {
+        "owner": owner,
+        "agents": rows.json_text([(name, limits.agent_runs_max.get(name)) for name in agents]),
+        "tenant_most": limits.tenant_runs_max,
+        "limit": limit,
+        "clock": clock,
+    }
     return [number for (number,) in connection.execute(statements("sqlite", "writes")["claimable"], given)]
 
 

@@ -18,7 +18,6 @@ from holdfast.errors import (
     InterruptNotFound,
     InterruptResolved,
     LeaseLost,
-    QueueFull,
     RunExists,
     RunFinished,
     RunNotFound,
@@ -26,7 +25,8 @@ from holdfast.errors import (
 )
 from holdfast.model import Kind
 from holdfast.model.interrupt import shown_answer
-from holdfast.store.base import Append, InboxRow, Outcome, Started, StartRun
+from holdfast.store.base import Append, Behind, InboxRow, Outcome, Started, StartRun
+from holdfast.store.places import of_queue
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import rows
 from holdfast.store.sqlite.connection import Connection
@@ -35,7 +35,18 @@ SQL: Final = statements("sqlite", "writes")
 READS: Final = statements("sqlite", "reads")
 RUN_BY_NUMBER: Final = READS["run_by_number"].replace("{run}", READS["run_columns"])
 
-WORDS: Final = frozenset({"lease_lost", "transition", "key_used", "run_exists", "thread_busy", "queue_full"})
+WORDS: Final = frozenset(
+    {
+        "lease_lost",
+        "transition",
+        "key_used",
+        "run_exists",
+        "thread_busy",
+        "behind",
+        "tenant_queue_full",
+        "queue_full",
+    }
+)
 """What procedures.sql raises."""
 
 Reason: TypeAlias = Callable[[str], Outcome]
@@ -93,7 +104,9 @@ def of_start(connection: Connection, writes: Sequence[StartRun], now: int) -> Re
                 active_run_id=run_id,
                 status=status,
             )
-        return QueueFull(f"{write.queued_max} runs are queued already", retry_after=1)
+        if word == "behind":
+            return Behind(connection.execute(SQL["newest_of_thread"], (run.tenant, run.thread_id)).get)
+        return of_queue(word, write)
 
     return reason
 

@@ -354,6 +354,7 @@ def start_row(write: StartRun, run: Run, now: int) -> tuple[Any, ...]:
             else (key.key, key.method, key.path, key.fingerprint, key.created_at, key.expires_at)
         ),
         write.queued_max,
+        write.tenant_queued_max,
         now,
     )
 

@@ -23,11 +23,13 @@ from holdfast.clock import Clock, SystemClock
 from holdfast.errors import StorageFull, StoreRefused, StoreUnavailable
 from holdfast.model import ApiKey, File, Interrupt, Message, Run, Segment, Status, Step, Thread
 from holdfast.store.base import (
+    NO_LIMITS,
     SCHEMA_VERSION,
     Growth,
     IdempotencyRow,
     InboxRow,
     Lease,
+    Limits,
     Lost,
     Notice,
     OutboxRow,
@@ -156,12 +158,14 @@ class SQLiteStore:
             return []
         return await self._the_writer.commit(writes)
 
-    async def claim(self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float) -> list[Run]:
+    async def claim(
+        self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float, limits: Limits = NO_LIMITS
+    ) -> list[Run]:
         clock = self._clock.monotonic()
         # Mostly there is nothing, and a look costs no sync.
-        if not await self._read(reads.claimable, owner, agents, 1, clock):
+        if not await self._read(reads.claimable, owner, agents, 1, clock, limits):
             return []
-        return await self._change(changes.claim, owner, agents, limit, clock, lease_seconds)
+        return await self._change(changes.claim, owner, agents, limit, clock, lease_seconds, limits)
 
     async def renew(self, owner: str, leases: Sequence[Lease], *, lease_seconds: float) -> set[int]:
         if not leases:

@@ -18,6 +18,7 @@ from holdfast.errors import InterruptNotFound, StorageFull
 from holdfast.model import Run, Segment, Status
 from holdfast.model.lifecycle import TRANSITIONS
 from holdfast.store.base import Answered, Append, InboxRow, OutboxRow, Outcome, PutInbox, Started, StartRun, Write
+from holdfast.store.places import as_queued, is_limited
 from holdfast.store.sql import rows_of, statements
 from holdfast.store.sqlite import refusals, rows
 from holdfast.store.sqlite.connection import Connection, ConstraintError
@@ -123,8 +124,7 @@ class Writes:
 
     def _together(self, carry: Carry, writes: Sequence[Write]) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        rows_max = 1 if carry in (self._answer, self._put_inbox) else STARTS_MAX if carry == self._start else 0
-        for some in _chunks(writes, rows_max or ROWS_SIZES[0]):
+        for some in _chunks(writes, self._rows_max(carry, writes)):
             try:
                 outcomes += carry(some)
             except refusals.Refused as refused:
@@ -134,6 +134,12 @@ class Writes:
                     for write in some:
                         outcomes += self._together(carry, [write])
         return outcomes
+
+    def _rows_max(self, carry: Carry, writes: Sequence[Any]) -> int:
+        if carry == self._start:
+            # Whether there is a place is counted before each one that is limited.
+            return 1 if any(is_limited(write) for write in writes) else STARTS_MAX
+        return 1 if carry in (self._answer, self._put_inbox) else ROWS_SIZES[0]
 
     # Appends
 
@@ -211,6 +217,8 @@ class Writes:
     def _start(self, writes: Sequence[StartRun]) -> list[Outcome]:
         if not self._has_room():
             return [self._start_without_room(write) for write in writes]
+        if is_limited(writes[0]) and not self._has_place(writes[0]):
+            writes = [as_queued(writes[0])]
         now, clock = self._clock.now(), self._clock.monotonic()
         runs = [_numbered(write, self.last_number + place, clock) for place, write in enumerate(writes, 1)]
         self._note_span(writes)
@@ -226,6 +234,17 @@ class Writes:
             self._put_outbox([msgspec.structs.replace(row, number=run.number) for row in write.outbox])
         self._note_newest(writes)
         return [Started(run) for run in runs]
+
+    def _has_place(self, write: StartRun) -> bool:
+        """Whether a run may begin at once; nobody else writes meanwhile."""
+        given = {
+            "tenant": write.run.tenant,
+            "agent": write.run.agent,
+            "priority": write.run.priority,
+            "tenant_most": write.tenant_runs_max,
+            "agent_most": write.agent_runs_max,
+        }
+        return bool(self._execute(SQL["has_place"], given).get)
 
     def _start_without_room(self, write: StartRun) -> Outcome:
         """A start that was made before still gives its run."""

@@ -91,57 +91,6 @@ LANGUAGE sql AS $$
     AND md5(tool_call_id) = md5(of_call) AND tool_call_id = of_call AND answer IS NULL
 $$;
 
--- Insert steps and interrupts of a run, or replace them.
-CREATE FUNCTION holdfast.record_1(of_number bigint, given_steps json, given_interrupts json, given_parts json) RETURNS void
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF given_steps IS NOT NULL THEN
-        INSERT INTO steps AS s (
-            number, key, name, status, attempts, at_most_once, started_at, completed_at, output, error, sequence, reused
-        )
-        SELECT of_number, x.* FROM json_to_recordset(given_steps) AS x(
-            key text, name text, status text, attempts integer, at_most_once boolean, started_at bigint,
-            completed_at bigint, output bytea, error text, sequence bigint, reused boolean
-        )
-        ON CONFLICT (number, md5(key)) DO UPDATE SET
-            name = excluded.name, status = excluded.status, attempts = excluded.attempts,
-            at_most_once = excluded.at_most_once, started_at = excluded.started_at,
-            completed_at = excluded.completed_at, output = excluded.output, error = excluded.error,
-            sequence = excluded.sequence, reused = excluded.reused;
-    END IF;
-    IF given_interrupts IS NOT NULL THEN
-        INSERT INTO interrupts AS i (
-            number, tenant, thread_id, interrupt_id, kind, status, step, question, choices, reason, tool, tool_call_id,
-            input, rule, input_hash, round, answer_role, created_at, resolved_at, sequence, resolved_sequence
-        )
-        SELECT of_number, r.tenant, r.thread_id, x.* FROM runs r, json_to_recordset(given_interrupts) AS x(
-            interrupt_id text, kind text, status text, step text, question text, choices text, reason text, tool text,
-            tool_call_id text, input bytea, rule text, input_hash text, round integer, answer_role text,
-            created_at bigint, resolved_at bigint, sequence bigint, resolved_sequence bigint
-        ) WHERE r.number = of_number
-        ON CONFLICT (number, interrupt_id) DO UPDATE SET
-            kind = excluded.kind, status = excluded.status, step = excluded.step, question = excluded.question,
-            choices = excluded.choices, reason = excluded.reason, tool = excluded.tool,
-            tool_call_id = excluded.tool_call_id, input = excluded.input, rule = excluded.rule,
-            input_hash = excluded.input_hash, round = excluded.round, answer_role = excluded.answer_role,
-            created_at = excluded.created_at, resolved_at = excluded.resolved_at, sequence = excluded.sequence,
-            resolved_sequence = excluded.resolved_sequence;
-        INSERT INTO interrupt_parts (
-            number, interrupt_id, tool_call_id, tool, namespace, input, expires_at, on_expiry, "default", answer, "by",
-            caller, answered_at, claim_worker, claim_number, claim_until, is_open
-        )
-        SELECT of_number, x.* FROM json_to_recordset(given_parts) AS x(
-            interrupt_id text, tool_call_id text, tool text, namespace text, input bytea, expires_at bigint,
-            on_expiry text, "default" bytea, answer bytea, "by" text, caller text, answered_at bigint,
-            claim_worker text, claim_number bigint, claim_until bigint, is_open boolean
-        )
-        ON CONFLICT (number, interrupt_id, md5(tool_call_id)) DO NOTHING;
-        UPDATE interrupt_parts p SET is_open = false
-        FROM json_to_recordset(given_interrupts) AS x(interrupt_id text, status text)
-        WHERE x.status <> 'pending' AND p.number = of_number AND p.interrupt_id = x.interrupt_id AND p.is_open;
-    END IF;
-END $$;
-
 -- An append that changes more than the journal; a refusal comes back, NULL when it was done.
 CREATE FUNCTION holdfast.append_1(
     of_number bigint, own_epoch bigint, own_tail bigint, first bigint, last bigint, first_stamp bigint,
@@ -233,8 +182,50 @@ BEGIN
         END IF;
     END IF;
 
-    IF given.steps IS NOT NULL OR given.interrupts IS NOT NULL THEN
-        PERFORM record_1(of_number, given.steps, given.interrupts, given.parts);
+    IF given.steps IS NOT NULL THEN
+        INSERT INTO steps AS s (
+            number, key, name, status, attempts, at_most_once, started_at, completed_at, output, error, sequence, reused
+        )
+        SELECT of_number, x.* FROM json_to_recordset(given.steps) AS x(
+            key text, name text, status text, attempts integer, at_most_once boolean, started_at bigint,
+            completed_at bigint, output bytea, error text, sequence bigint, reused boolean
+        )
+        ON CONFLICT (number, md5(key)) DO UPDATE SET
+            name = excluded.name, status = excluded.status, attempts = excluded.attempts,
+            at_most_once = excluded.at_most_once, started_at = excluded.started_at,
+            completed_at = excluded.completed_at, output = excluded.output, error = excluded.error,
+            sequence = excluded.sequence, reused = excluded.reused;
+    END IF;
+    IF given.interrupts IS NOT NULL THEN
+        INSERT INTO interrupts AS i (
+            number, tenant, thread_id, interrupt_id, kind, status, step, question, choices, reason, tool, tool_call_id,
+            input, rule, input_hash, round, answer_role, created_at, resolved_at, sequence, resolved_sequence
+        )
+        SELECT of_number, r.tenant, r.thread_id, x.* FROM runs r, json_to_recordset(given.interrupts) AS x(
+            interrupt_id text, kind text, status text, step text, question text, choices text, reason text, tool text,
+            tool_call_id text, input bytea, rule text, input_hash text, round integer, answer_role text,
+            created_at bigint, resolved_at bigint, sequence bigint, resolved_sequence bigint
+        ) WHERE r.number = of_number
+        ON CONFLICT (number, interrupt_id) DO UPDATE SET
+            kind = excluded.kind, status = excluded.status, step = excluded.step, question = excluded.question,
+            choices = excluded.choices, reason = excluded.reason, tool = excluded.tool,
+            tool_call_id = excluded.tool_call_id, input = excluded.input, rule = excluded.rule,
+            input_hash = excluded.input_hash, round = excluded.round, answer_role = excluded.answer_role,
+            created_at = excluded.created_at, resolved_at = excluded.resolved_at, sequence = excluded.sequence,
+            resolved_sequence = excluded.resolved_sequence;
+        INSERT INTO interrupt_parts (
+            number, interrupt_id, tool_call_id, tool, namespace, input, expires_at, on_expiry, "default", answer, "by",
+            caller, answered_at, claim_worker, claim_number, claim_until, is_open
+        )
+        SELECT of_number, x.* FROM json_to_recordset(given.parts) AS x(
+            interrupt_id text, tool_call_id text, tool text, namespace text, input bytea, expires_at bigint,
+            on_expiry text, "default" bytea, answer bytea, "by" text, caller text, answered_at bigint,
+            claim_worker text, claim_number bigint, claim_until bigint, is_open boolean
+        )
+        ON CONFLICT (number, interrupt_id, md5(tool_call_id)) DO NOTHING;
+        UPDATE interrupt_parts p SET is_open = false
+        FROM json_to_recordset(given.interrupts) AS x(interrupt_id text, status text)
+        WHERE x.status <> 'pending' AND p.number = of_number AND p.interrupt_id = x.interrupt_id AND p.is_open;
     END IF;
     IF given.messages IS NOT NULL THEN
         INSERT INTO messages AS m (
@@ -284,8 +275,7 @@ BEGIN
         usage bytea, caller text, role text, trust text, metadata text, timeout_seconds double precision,
         executed_seconds double precision, created_at bigint, started_at bigint, ended_at bigint, epoch integer,
         epochs text, lease_owner text, lease_epoch bigint, lease_seconds double precision, is_over boolean,
-        message json, idempotency json, supersedes bigint[], outbox json, now bigint, steps json, interrupts json,
-        parts json
+        message json, idempotency json, supersedes bigint[], outbox json, now bigint
     );
     IF given.idempotency IS NOT NULL THEN
         DELETE FROM idempotency i USING json_to_record(given.idempotency) AS k(method text, path text, key text)
@@ -367,9 +357,6 @@ BEGIN
         IF NOT FOUND THEN
             RAISE EXCEPTION 'an idempotency key was used elsewhere at this moment' USING ERRCODE = 'HF001';
         END IF;
-    END IF;
-    IF given.steps IS NOT NULL OR given.interrupts IS NOT NULL THEN
-        PERFORM record_1(new_number, given.steps, given.interrupts, given.parts);
     END IF;
     IF given.supersedes IS NOT NULL THEN
         WITH old AS (

@@ -2,10 +2,10 @@
 SELECT new_floor, has_joined FROM holdfast.announce_1($1, $2, $3::text[], $4, $5)
 
 -- name: commit
-SELECT holdfast.commit_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+SELECT holdfast.commit_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 
 -- name: claim
-SELECT holdfast.claim_1($1, $2, $3, $4::text[], $5, $6)
+SELECT holdfast.claim_2($1, $2, $3, $4::text[], $5::integer[], $6, $7, $8)
 
 -- name: settle
 SELECT was_done, known FROM holdfast.settle_1($1, $2)

@@ -161,6 +161,10 @@ SELECT EXISTS (
     WHERE h.lease_owner IS NULL AND r.status = 'waiting' AND r.agent = ANY ($2::text[])
 )
 
+-- name: is_claimable_within
+-- The same where limits have to be counted.
+SELECT EXISTS (SELECT 1 FROM holdfast.choose_2($1, $2::text[], $3::integer[], $4, 1))
+
 -- name: thread_columns
 t.tenant, t.thread_id, t.agent, t.active, t.created_at, t.updated_at, greatest(
     t.last_timestamp, (SELECT last_timestamp FROM holdfast.heads WHERE number = t.active)

@@ -88,7 +88,7 @@ CREATE TEMP VIEW starts (
     first, last, first_timestamp, last_timestamp, hash, marks, body,
     message_id, message_role, content, media, detail, message_created_at,
     key, method, path, fingerprint, key_created_at, key_expires_at,
-    queued_max, now
+    queued_max, tenant_queued_max, now
 ) AS
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
@@ -97,7 +97,7 @@ SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, N
     NULL, NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL;
+    NULL, NULL, NULL;
 
 CREATE TEMP TRIGGER do_start INSTEAD OF INSERT ON starts BEGIN
     DELETE FROM idempotency
@@ -113,7 +113,19 @@ CREATE TEMP TRIGGER do_start INSTEAD OF INSERT ON starts BEGIN
     SELECT RAISE(ABORT, 'thread_busy') WHERE NEW.thread_id IS NOT NULL AND EXISTS (
         SELECT 1 FROM threads WHERE tenant = NEW.tenant AND thread_id = NEW.thread_id AND active IS NOT NULL
     );
-    SELECT RAISE(ABORT, 'queue_full') WHERE NEW.status = 'queued' AND NEW.queued_max <= (
+    SELECT RAISE(ABORT, 'behind') WHERE NEW.thread_id IS NOT NULL AND EXISTS (
+        SELECT 1 FROM threads
+        WHERE tenant = NEW.tenant AND thread_id = NEW.thread_id AND last_timestamp + 2 > NEW.first_timestamp
+    );
+    SELECT RAISE(ABORT, 'tenant_queue_full') WHERE NEW.status = 'queued' AND NEW.tenant_queued_max IS NOT NULL
+    AND NEW.tenant_queued_max <= (
+        SELECT count(*) FROM (
+            SELECT 1 FROM runs
+            WHERE status = 'queued' AND status IN ('queued', 'running', 'waiting') AND tenant = NEW.tenant
+            LIMIT NEW.tenant_queued_max
+        )
+    );
+    SELECT RAISE(ABORT, 'queue_full') WHERE NEW.status = 'queued' AND NEW.queued_max IS NOT NULL AND NEW.queued_max <= (
         -- The second condition repeats the first one in the words of the index runs_active, so that it is used.
         SELECT count(*) FROM (
             SELECT 1 FROM runs

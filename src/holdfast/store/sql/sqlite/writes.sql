@@ -90,22 +90,93 @@ FROM heads h JOIN runs r USING (number) WHERE h.number = ?
 -- name: active_of_thread
 SELECT r.run_id, r.status FROM threads t JOIN runs r ON r.number = t.active WHERE t.tenant = ? AND t.thread_id = ?
 
+-- name: newest_of_thread
+SELECT last_timestamp FROM threads WHERE tenant = ? AND thread_id = ?
+
 -- name: claimable
-SELECT number FROM (
-    SELECT r.number, r.priority FROM runs r CROSS JOIN heads h USING (number)
-    WHERE r.status = 'queued' AND r.status IN ('queued', 'running', 'waiting')
-    AND r.agent IN (SELECT value FROM json_each(:agents))
-    AND (h.lease_owner IS NULL OR (h.lease_owner <> :owner AND h.lease_until <= :clock))
-    UNION
-    SELECT r.number, r.priority FROM heads h CROSS JOIN runs r USING (number)
-    WHERE h.lease_owner IS NOT NULL AND h.lease_owner <> :owner AND h.lease_until <= :clock
-    AND r.agent IN (SELECT value FROM json_each(:agents))
+-- Of each tenant that has room as many as are asked for, then all in turns. `agents` are pairs of a name and its limit or
+-- null. The conditions on the status repeat those of the indexes, so that these are used.
+WITH RECURSIVE tenants (tenant) AS (
+    SELECT min(tenant) FROM runs WHERE status = 'queued' AND status IN ('queued', 'running', 'waiting')
+    UNION ALL
+    SELECT (
+        SELECT min(tenant) FROM runs
+        WHERE status = 'queued' AND status IN ('queued', 'running', 'waiting') AND tenant > tenants.tenant
+    ) FROM tenants WHERE tenants.tenant IS NOT NULL
+), agents (name, most, busy) AS MATERIALIZED (
+    SELECT value ->> 0, value ->> 1, CASE WHEN value ->> 1 IS NOT NULL THEN (
+        SELECT count(*) FROM runs
+        WHERE status = 'running' AND status IN ('queued', 'running', 'waiting') AND agent = value ->> 0
+    ) END FROM json_each(:agents)
+), shares (tenant, busy) AS MATERIALIZED (
+    SELECT tenant, (
+        SELECT count(*) FROM runs WHERE status = 'running' AND status IN ('queued', 'running', 'waiting')
+        AND tenant = tenants.tenant AND parent IS NULL
+    ) FROM tenants WHERE tenant IS NOT NULL
+), lost (number) AS MATERIALIZED (
+    SELECT number FROM heads WHERE lease_owner IS NOT NULL AND lease_owner <> :owner AND lease_until <= :clock
     UNION
     -- A holder that let a waiting run go and died before it had looked at what came for it.
-    SELECT r.number, r.priority FROM inbox i CROSS JOIN heads h USING (number) CROSS JOIN runs r USING (number)
+    SELECT i.number FROM inbox i CROSS JOIN heads h USING (number) CROSS JOIN runs r USING (number)
     WHERE h.lease_owner IS NULL AND r.status = 'waiting'
-    AND r.agent IN (SELECT value FROM json_each(:agents))
-) ORDER BY priority DESC, number LIMIT :limit
+), candidates (number, tenant, agent, priority, of_tenant, of_agent) AS (
+    SELECT r.number, r.tenant, r.agent, r.priority, 1, 1 FROM shares CROSS JOIN json_each((
+        SELECT json_group_array(number) FROM (
+            SELECT q.number FROM runs q CROSS JOIN heads h USING (number)
+            WHERE q.status = 'queued' AND q.status IN ('queued', 'running', 'waiting') AND q.tenant = shares.tenant
+            AND q.parent IS NULL AND q.agent IN (SELECT name FROM agents WHERE most IS NULL OR busy < most)
+            AND (h.lease_owner IS NULL OR (h.lease_owner <> :owner AND h.lease_until <= :clock))
+            ORDER BY q.priority DESC, q.number LIMIT :limit
+        )
+    )) given CROSS JOIN runs r ON r.number = given.value
+    WHERE :tenant_most IS NULL OR shares.busy < :tenant_most
+    UNION ALL
+    SELECT * FROM (
+        SELECT r.number, r.tenant, r.agent, r.priority, 0, p.agent IS NOT r.agent
+        FROM runs r CROSS JOIN agents ON agents.name = r.agent CROSS JOIN heads h ON h.number = r.number
+        LEFT JOIN runs p ON p.number = r.parent
+        WHERE r.status = 'queued' AND r.parent IS NOT NULL
+        AND (agents.most IS NULL OR agents.busy < agents.most OR p.agent = r.agent)
+        AND (h.lease_owner IS NULL OR (h.lease_owner <> :owner AND h.lease_until <= :clock))
+        ORDER BY r.priority DESC, r.number LIMIT :limit
+    )
+    UNION ALL
+    SELECT r.number, r.tenant, r.agent, r.priority, 0, 0 FROM lost CROSS JOIN runs r USING (number)
+    WHERE r.status <> 'queued' AND r.agent IN (SELECT name FROM agents)
+), placed AS (
+    SELECT candidates.*, coalesce(shares.busy, 0) + row_number() OVER mine AS place,
+        coalesce(shares.busy, 0) + sum(of_tenant) OVER mine AS share
+    FROM candidates LEFT JOIN shares USING (tenant)
+    WINDOW mine AS (PARTITION BY tenant ORDER BY priority DESC, number ROWS UNBOUNDED PRECEDING)
+), fitting AS (
+    SELECT *, sum(of_agent) OVER (
+        PARTITION BY agent ORDER BY place, priority DESC, number ROWS UNBOUNDED PRECEDING
+    ) AS share_of_agent
+    FROM placed WHERE NOT of_tenant OR :tenant_most IS NULL OR share <= :tenant_most
+)
+SELECT number FROM fitting JOIN agents ON agents.name = fitting.agent
+WHERE NOT of_agent OR most IS NULL OR busy + share_of_agent <= most
+ORDER BY place, priority DESC, number LIMIT :limit
+
+-- name: has_place
+-- Whether a run may begin at once: its tenant and its agent execute fewer than they may, and nothing as urgent waits.
+SELECT (:tenant_most IS NULL OR (
+    SELECT count(*) FROM (
+        SELECT 1 FROM runs WHERE status = 'running' AND status IN ('queued', 'running', 'waiting')
+        AND tenant = :tenant AND parent IS NULL LIMIT :tenant_most
+    )
+) < :tenant_most AND NOT EXISTS (
+    SELECT 1 FROM runs WHERE status = 'queued' AND status IN ('queued', 'running', 'waiting')
+    AND tenant = :tenant AND priority >= :priority AND parent IS NULL
+)) AND (:agent_most IS NULL OR (
+    SELECT count(*) FROM (
+        SELECT 1 FROM runs WHERE status = 'running' AND status IN ('queued', 'running', 'waiting')
+        AND agent = :agent LIMIT :agent_most
+    )
+) < :agent_most AND NOT EXISTS (
+    SELECT 1 FROM runs WHERE status = 'queued' AND status IN ('queued', 'running', 'waiting')
+    AND agent = :agent AND priority >= :priority
+))
 
 -- name: claim_heads
 UPDATE heads SET lease_owner = ?, lease_epoch = lease_epoch + 1, lease_until = ?
