@@ -134,6 +134,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Meta(description="execution time after which a run fails; waiting does not count"),
     ] = None
     allow_client_ids: Annotated[bool, Meta(description="calls may name their runs with `run_id=`")] = True
+    headers_seconds: Annotated[
+        float, Meta(gt=0, le=60, description="time for the headers of a request to arrive; then 408")
+    ] = 10.0
+    body_idle_seconds: Annotated[
+        float, Meta(gt=0, le=300, description="time without a byte of a body that is awaited; then 408")
+    ] = 30.0
     body_bytes_max: Annotated[int, Meta(ge=1, description="longest body of the Runtime API")] = 1024 * 1024
     model: Annotated[
         str | None, Meta(description="the assistant's model, provider:name; without one, the offline model")

@@ -10,7 +10,6 @@ from holdfast.api.http.asgi import Header, Receive
 from holdfast.api.http.errors import BodyTimeout, BodyTooLarge, UnsupportedMediaType
 from holdfast.api.http.strict_json import INT64_MAX, read_json
 
-BODY_IDLE_SECONDS = 30.0
 # From here on a body is parsed in a thread, so that it does not hold up every stream of the server.
 THREAD_BYTES_MIN = 256 * 1024
 
@@ -23,9 +22,10 @@ def header(headers: Sequence[Header], name: bytes) -> bytes | None:
     return None
 
 
-async def read_body(headers: Sequence[Header], receive: Receive, limit: int) -> bytes:
+async def read_body(headers: Sequence[Header], receive: Receive, limit: int, *, idle_seconds: float) -> bytes:
     """
-    The whole body. Where it is over the limit, nothing behind the limit is kept.
+    The whole body. Where it is over the limit, nothing behind the limit is kept; `idle_seconds` without a byte of it
+    are too long.
 
     Raises:
         BodyTooLarge, BodyTimeout
@@ -38,10 +38,10 @@ async def read_body(headers: Sequence[Header], receive: Receive, limit: int) -> 
     size, more = 0, True
     while more:
         try:
-            async with asyncio.timeout(BODY_IDLE_SECONDS):
+            async with asyncio.timeout(idle_seconds):
                 message = await receive()
         except TimeoutError:
-            raise BodyTimeout(f"no byte of the body came for {BODY_IDLE_SECONDS:g} seconds") from None
+            raise BodyTimeout(f"no byte of the body came for {idle_seconds:g} seconds") from None
         if message["type"] != "http.request":
             raise ConnectionAbortedError("the client left in the middle of the body")
         pieces.append(message["body"])
@@ -83,7 +83,13 @@ def has_body(headers: Sequence[Header]) -> bool:
 
 
 async def read_json_body(
-    headers: Sequence[Header], receive: Receive, limit: int, *, repair: bool = False, integer_max: int = INT64_MAX
+    headers: Sequence[Header],
+    receive: Receive,
+    limit: int,
+    *,
+    idle_seconds: float,
+    repair: bool = False,
+    integer_max: int = INT64_MAX,
 ) -> Any:
     """
     The JSON value of a request; media type first, then size, then content.
@@ -92,7 +98,7 @@ async def read_json_body(
         UnsupportedMediaType, BodyTooLarge, BodyTimeout, MalformedBody
     """
     check_media_type(headers)
-    data = await read_body(headers, receive, limit)
+    data = await read_body(headers, receive, limit, idle_seconds=idle_seconds)
     if len(data) < THREAD_BYTES_MIN:
         return read_json(data, repair=repair, integer_max=integer_max)
     return await asyncio.to_thread(read_json, data, repair=repair, integer_max=integer_max)

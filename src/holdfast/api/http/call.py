@@ -158,6 +158,7 @@ class Call(Request[Any, Any, Any]):
             self._asgi["headers"],
             cast(Receive, self.receive),
             api.body_max if limit is None else limit,
+            idle_seconds=self.services.settings.body_idle_seconds,
             repair=api.repairs_text,
             integer_max=api.integer_max,
         )

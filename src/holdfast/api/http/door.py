@@ -53,6 +53,11 @@ class Door:
         self._is_socket = routes_with("socket", apis.values())
         self._services = services
 
+    @property
+    def headers_seconds(self) -> float:
+        """For the protocol: how long the headers of a request may take."""
+        return self._services.settings.headers_seconds
+
     def api_of(self, path: str) -> Api:
         """The API whose shape the errors of this path have: its owner, or the Runtime API where that is not served."""
         return self._apis.get(owner_of(path)) or self._apis["runtime"]

@@ -24,7 +24,6 @@ HEADER_BYTES_MAX = 64 * 1024
 HEADER_LINES_MAX = 100
 # The parser keeps an unfinished header line to itself, so what it was fed is counted as well.
 HEAD_BYTES_MAX = HEADER_BYTES_MAX + 2 * URL_BYTES_MAX
-HEADERS_SECONDS = 10.0
 LINGER_SECONDS = 1.0
 
 
@@ -41,6 +40,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._header_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
+        door: Any = self.app
+        self._headers_seconds: float = door.headers_seconds
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -99,7 +100,7 @@ class LimitedProtocol(HttpToolsProtocol):
         raise refusal
 
     def _expect_head(self) -> None:
-        self._deadline = self.loop.call_later(HEADERS_SECONDS, self._on_head_late)
+        self._deadline = self.loop.call_later(self._headers_seconds, self._on_head_late)
 
     def _head_is_complete(self) -> None:
         if self._deadline is not None:
@@ -110,7 +111,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._is_head_open:
-            self._refuse(HeadersTimeout(f"the headers did not arrive within {HEADERS_SECONDS:g} seconds"))
+            self._refuse(HeadersTimeout(f"the headers did not arrive within {self._headers_seconds:g} seconds"))
         else:
             self.transport.close()
 
