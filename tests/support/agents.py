@@ -140,6 +140,9 @@ async def script(context: Context, input: dict[str, Any]) -> dict[str, Any]:
         if word == "tokens":
             for text in value:
                 await context.token(text)
+        elif word == "flood":
+            for _ in range(value["n"]):
+                await context.token("x" * value["size"])
         elif word == "thinking":
             await context.thinking(value)
         elif word == "progress":
@@ -158,3 +161,12 @@ async def script(context: Context, input: dict[str, Any]) -> dict[str, Any]:
 
 async def _nothing() -> None:
     return None
+
+
+@agent("ticking", restart="always")
+async def ticking(context: Context, input: dict[str, Any]) -> dict[str, Any]:
+    """A token every tenth of a second, until the file `gate` exists."""
+    while not Path(input["gate"]).exists():  # noqa: ASYNC240  # another process opens it
+        await context.token("tick ")
+        await asyncio.sleep(0.1)
+    return {}
