@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
+import asyncpg
 import pytest
 
 from holdfast.errors import LeaseLost, StoreUnavailable, ThreadBusy
@@ -26,6 +27,7 @@ from tests.contract.making import (
 )
 from tests.support.postgres import PostgresServer
 from tests.support.proxy import Proxy
+from tests.support.until import until
 
 START = 1_795_219_159.0
 
@@ -182,6 +184,42 @@ async def test_a_reader_of_all_tasks_waits_for_the_slowest_process(cluster: Clus
     await yours.announce("you", [], floor=tick())
 
     assert await shown(mine) == [late.last_timestamp, early.run.last_timestamp]
+
+
+HOLD_FLOOR = """
+DO $$ DECLARE volatility text := (
+    SELECT CASE provolatile WHEN 'v' THEN 'VOLATILE' WHEN 's' THEN 'STABLE' END FROM pg_proc
+    WHERE oid = 'holdfast.common_floor_1'::regproc
+);
+BEGIN
+    ALTER FUNCTION holdfast.common_floor_1() RENAME TO common_floor_itself;
+    EXECUTE format(
+        'CREATE FUNCTION holdfast.common_floor_1() RETURNS bigint LANGUAGE plpgsql %s AS %L', volatility,
+        'BEGIN PERFORM pg_advisory_lock_shared(7); RETURN holdfast.common_floor_itself(); END'
+    );
+END $$
+"""
+
+
+async def test_floor_and_events_of_a_page_are_of_the_same_moment(cluster: Cluster) -> None:
+    """Else a commit in between raises the floor: what it wrote is not on the page, and what is younger is."""
+    mine, yours = await cluster.process(), await cluster.process()
+    for store, name in ((mine, "me"), (yours, "you")):
+        await store.announce(name, [], floor=tick())
+    late = segment()  # stamped first, committed last
+    early = await held(mine, "early")
+    await cluster.execute(HOLD_FLOOR)
+    holder = await asyncpg.connect(cluster.server.url(cluster.database))
+    await holder.execute("SELECT pg_advisory_lock(7)")
+
+    reading = asyncio.create_task(shown(mine))
+    await until(lambda: holder.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+    await one(yours, start_run("late", segment=late))
+    await yours.announce("you", [], floor=tick())
+    await holder.close()
+    page = await reading
+
+    assert page in ([], [late.last_timestamp, early.run.last_timestamp])
 
 
 async def test_what_begins_early_and_ends_late_holds_back_what_comes_behind_it(cluster: Cluster) -> None:
