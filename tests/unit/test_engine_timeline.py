@@ -20,6 +20,7 @@ class Store:
 
     def __init__(self, page: int) -> None:
         self.segments: list[Segment] = []
+        self.floor: int | None = None
         self._page = page
         self._next: dict[int, int] = {}
 
@@ -51,8 +52,12 @@ class Store:
             segment
             for segment in sorted(self.segments, key=lambda item: item.first_timestamp)
             if segment.last_timestamp > after and (begun_after is None or segment.first_timestamp > begun_after)
+            if self.floor is None or segment.first_timestamp <= self.floor
         ]
         return found[: self._page]
+
+    async def common_floor(self) -> int | None:
+        return self.floor
 
 
 async def drained(reader: Timeline) -> list[tuple[str, int, int]]:
@@ -104,3 +109,36 @@ async def test_events_come_once_and_in_order_from_any_cursor_while_more_are_comm
         found += await drained(reader)
 
     assert found == everything(store, after)
+
+
+@pytest.mark.parametrize("page", [1, 2, 5, 1000])
+@pytest.mark.parametrize("seed", range(20))
+async def test_events_of_several_processes_come_once_and_in_order_while_their_commits_overlap(
+    page: int, seed: int
+) -> None:
+    """Each process commits its own events in order, but what is stamped first is not committed first."""
+    chance = random.Random(seed)
+    store: Any = Store(page)
+    reader = Timeline(store, "default", after=0)
+    clock = BASE
+    pending: list[dict[int, list[int]]] = [{}, {}, {}]
+    floors = [BASE] * len(pending)
+    found: list[tuple[str, int, int]] = []
+    for _ in range(60):
+        place = chance.randrange(len(pending))
+        if chance.random() < 0.7:
+            clock += chance.randint(2, 9)
+            pending[place].setdefault(10 * place + chance.randint(1, 3), []).append(clock)
+        else:
+            store.commit(pending[place])
+            floors[place] = max([floors[place], *(stamps[-1] for stamps in pending[place].values())])
+            pending[place] = {}
+            store.floor = min(floors)
+        if chance.random() < 0.5:
+            found += await drained(reader)
+    for times in pending:
+        store.commit(times)
+    store.floor = clock
+    found += await drained(reader)
+
+    assert found == everything(store, 0)

@@ -222,19 +222,26 @@ async def test_floor_and_events_of_a_page_are_of_the_same_moment(cluster: Cluste
     assert page in ([], [late.last_timestamp, early.run.last_timestamp])
 
 
-async def test_what_begins_early_and_ends_late_holds_back_what_comes_behind_it(cluster: Cluster) -> None:
-    """The next page begins behind the last beginning, so nothing may be jumped over."""
+async def test_a_page_holds_what_begins_at_or_below_the_floor_and_the_floor_is_told(cluster: Cluster) -> None:
+    """What overlaps with it may be on the page as well, so that who reads knows how far it is complete."""
     mine, yours = await cluster.process(), await cluster.process()
     await yours.announce("you", [], floor=tick())
-    long, short = segment(count=2), segment()
-    long = segment(first_timestamp=long.first_timestamp, last_timestamp=short.last_timestamp + 1000)
-    await mine.commit([start_run("long", segment=long), start_run("short", segment=short)])
-    await yours.announce("you", [], floor=short.last_timestamp)
+    long, short, later = segment(count=2), segment(), segment()
+    long = segment(first_timestamp=long.first_timestamp, last_timestamp=later.last_timestamp + 1000)
+    starts = [start_run("long", segment=long), start_run("short", segment=short), start_run("later", segment=later)]
+    await mine.commit(starts)
 
     assert await shown(mine) == []
-    await yours.announce("you", [], floor=long.last_timestamp)
+    await yours.announce("you", [], floor=short.first_timestamp)
 
+    assert await mine.common_floor() == short.first_timestamp
     assert await shown(mine) == [long.last_timestamp, short.last_timestamp]
+
+
+async def test_without_processes_there_is_no_common_floor(cluster: Cluster) -> None:
+    mine = await cluster.process()
+
+    assert await mine.common_floor() is None
 
 
 async def test_beginnings_at_the_same_moment_are_on_the_same_page(cluster: Cluster) -> None:

@@ -397,12 +397,19 @@ class Store(Protocol):
         """
         Segments of a tenant with events younger than `after`, ordered by first timestamp; sizes as in `segments`.
 
-        Without a thread, only what no live process can still commit an older event to: up to the lowest of their
-        floors. The rest comes when they have announced higher ones.
+        Without a thread, only such that begin at or before the common floor, so that none is committed any more that
+        begins earlier. Their events may be younger than the floor, and others may still be committed between those.
 
         Segments of different runs overlap in time. `begun_after` goes on behind a page: only segments that begin later
         than this, which is the first timestamp of the page's last segment. Those of a thread do not overlap, and there
         `after` alone goes on.
+        """
+        ...
+
+    async def common_floor(self) -> int | None:
+        """
+        The timestamp up to which every event is committed, whichever process stamped it; None: there is no bound, as
+        in an embedded store, where what is committed is complete.
         """
         ...
 

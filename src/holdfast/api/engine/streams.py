@@ -249,9 +249,17 @@ class TenantFrames:
             return False
         self._checked = now
         found = await self._runs.store.tails(sorted(self._active))
-        over = {number for number in self._active if number not in found or found[number][1].is_final}
+        final = {number for number in self._active if number not in found or found[number][1].is_final}
+        over = {number for number in final if await self._is_given(number)}
         self._over |= over
         return bool(over)
+
+    async def _is_given(self, number: int) -> bool:
+        """Whether the timeline may have given the end of a run that is over: it does not lie above the floor."""
+        if self._timeline.floor is None:
+            return True
+        run = await self._runs.store.run_by_number(number)
+        return run is None or run.last_timestamp <= self._timeline.floor
 
     async def _wait(self) -> None:
         if self._is_stale or self._is_woken:

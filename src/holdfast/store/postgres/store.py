@@ -265,6 +265,10 @@ class PostgresStore:
         text = READ["segments_by_time"]
         return await self._page(text, tenant, after, begun_after or 0, bytes_max, PAGE_SEGMENTS_MAX)
 
+    async def common_floor(self) -> int | None:
+        floor: int | None = await self._value(READ["common_floor"])
+        return floor
+
     async def lost(self, tenant: str, *, thread_id: str | None = None) -> Lost:
         until = await self._value(READ["pruned_until"], tenant, thread_id)
         return Lost(until, rows.rollbacks_of(await self._value(READ["meta"], "rollbacks")))

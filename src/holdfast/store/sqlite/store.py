@@ -223,6 +223,9 @@ class SQLiteStore:
         begun_after = max(begun_after or 0, after - self._writes.span_max)
         return await self._read(reads.segments_by_time, tenant, after, begun_after, bytes_max)
 
+    async def common_floor(self) -> int | None:
+        return None
+
     async def lost(self, tenant: str, *, thread_id: str | None = None) -> Lost:
         return await self._read(reads.lost, tenant, thread_id)
 

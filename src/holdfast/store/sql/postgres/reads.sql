@@ -46,7 +46,7 @@ SELECT {segment} FROM (
 ) page WHERE total <= $3 OR total = octet_length(body) ORDER BY first
 
 -- name: segments_by_time
--- In the order of their beginnings, and only as far as every segment is followed by none that somebody still commits.
+-- In the order of their beginnings, and only as far as nobody still commits one that begins earlier.
 -- Those that begin at the same moment stay together, because the next page begins behind that moment.
 WITH common AS MATERIALIZED (
     SELECT coalesce(holdfast.common_floor_1(), 9223372036854775807) AS floor
@@ -55,19 +55,19 @@ WITH common AS MATERIALIZED (
         (SELECT max(span_max) FROM holdfast.processes),
         (SELECT value::bigint FROM holdfast.meta WHERE key = 'span_max')
     ) AS longest
-), candidates AS (
-    SELECT *, bool_or(last_timestamp > common.floor) OVER (ORDER BY first_timestamp) AS is_early
-    FROM common, (
+), page AS (
+    SELECT *, sum(octet_length(body)) OVER (ORDER BY first_timestamp) AS total, min(first_timestamp) OVER () AS begin
+    FROM (
         SELECT * FROM holdfast.segments
-        WHERE tenant = $1 AND last_timestamp > $2
+        WHERE tenant = $1 AND last_timestamp > $2 AND first_timestamp <= (SELECT floor FROM common)
         AND first_timestamp > greatest($3, $2 - (SELECT coalesce(longest, 0) FROM span))
         ORDER BY first_timestamp FETCH FIRST $5 ROWS WITH TIES
     ) found
-), page AS (
-    SELECT *, sum(octet_length(body)) OVER (ORDER BY first_timestamp) AS total, min(first_timestamp) OVER () AS begin
-    FROM candidates WHERE NOT is_early
 )
 SELECT {segment} FROM page WHERE total <= $4 OR first_timestamp = begin ORDER BY first_timestamp, number, first
+
+-- name: common_floor
+SELECT holdfast.common_floor_1()
 
 -- name: segments_of_thread
 -- The runs of a thread follow each other, so their segments in the order of runs are in the order of time.
