@@ -8,6 +8,7 @@ whatever it was: an append, a renewal, a release.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import asyncpg
@@ -55,12 +56,15 @@ SELECT count(*) FROM holdfast.heads h JOIN unnest($1::bigint[], $2::bigint[]) AS
 WHERE h.lease_epoch > lease.epoch
 """
 
+WATCH_SECONDS = 0.1
+
 
 class Eye:
     """Looks into the database past everything that is tested; while that is away, it sees nothing."""
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.holders: frozenset[str] = frozenset()  # the processes that hold runs, as `watch` saw it last
         self._connection: Any = None
         self._lock = asyncio.Lock()
 
@@ -88,14 +92,25 @@ class Eye:
         """The runs that a process holds, with the epochs of their leases."""
         return [(row[0], row[1]) for row in await self.try_fetch(HELD, writer)]
 
-    async def holding(self) -> set[str]:
-        """The processes that hold runs."""
-        return {row[0] for row in await self.try_fetch(HOLDING)}
-
     async def taken_over(self, leases: list[tuple[int, int]]) -> int:
         """How many of these leases somebody else has taken since."""
         found = await self.try_fetch(TAKEN_OVER, [lease[0] for lease in leases], [lease[1] for lease in leases])
         return int(found[0][0]) if found else 0
+
+    async def watch(self) -> None:
+        """Keep an eye on who holds what, until cancelled."""
+        while True:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                # While the database is away, nothing changes in it: what was seen last holds.
+                self.holders = frozenset(row[0] for row in await self.fetch(HOLDING))
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def tails(self) -> dict[str, int]:
+        """The sequence that every run ends in."""
+        rows = await self.fetch(
+            "SELECT r.run_id, h.tail_sequence FROM holdfast.runs r JOIN holdfast.heads h USING (number)"
+        )
+        return {row[0]: row[1] for row in rows}
 
     async def close(self) -> None:
         if self._connection is not None:

@@ -12,7 +12,7 @@ import contextlib
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -21,19 +21,28 @@ import msgspec
 
 from tests.faults.audit import INSTALL, Eye
 from tests.faults.checker import Findings, Tracked, check
-from tests.faults.cluster import Cluster, Door, Slot
+from tests.faults.cluster import Cluster, Door
+from tests.faults.harm import LEASE_SECONDS, PATIENCE_SECONDS, Fault, Harm
 from tests.faults.mutants import change_procedures
+from tests.faults.overseer import Overseer
 from tests.support.postgres import PostgresServer
 from tests.support.recorder import Frame, Reading, Replaying
 from tests.support.until import until
 
 AGENTS: Final = ("tale", "fan", "quiet", "sync", "tale", "fan", "sync", "fragile", "tale", "fan")
-LEASE_SECONDS: Final = 2.0
-HALF_OPEN_SECONDS: Final = 6.0  # longer than a server waits for an answer of the database
-ENDED_SECONDS_MAX: Final = 90.0
-CALL_SECONDS_MAX: Final = 120.0
-# Of the faults of each kind, so many have to hit something. A server that just started holds nothing.
-HITS_MIN: Final = 0.5
+# Not what is proven, so that a busy machine makes no difference: for all runs to end, for a call to be answered, for
+# the readers of everything to have caught up, and for the next run to complete.
+ENDED_SECONDS_MAX: Final = 120.0
+CALL_SECONDS_MAX: Final = 180.0
+OVERSEEN_SECONDS_MAX: Final = 120.0
+STANDSTILL_SECONDS: Final = 180.0
+# Of the faults of each kind, so many have to hit something: each waits for a server that executes.
+HITS_MIN: Final = 0.9
+FOREVER: Final = 1e9
+# Before each fault, seconds.
+PAUSE_SECONDS: Final = (0.0, 0.4)
+# How many do it at the same time, where there are enough servers.
+HANDS: Final = {"kills": 2}
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +51,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     servers: int
     slots: int  # runs at the same time
     readers: int  # of each run
+    overseers: int = 1  # readers of all runs
     kills: int = 0
     postgres_stops: int = 0
     pauses: int = 0  # SIGSTOP past the lease
@@ -56,12 +66,30 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
 FAULTS: Final = ("kills", "postgres_stops", "pauses", "cuts", "listens")
 
 SIZES: Final = {
-    "commit": Size(servers=3, slots=6, readers=2, kills=6, postgres_stops=2, pauses=3, cuts=6, listens=2, runs_min=15),
+    "commit": Size(servers=3, slots=6, readers=2, kills=8, postgres_stops=2, pauses=3, cuts=6, listens=2, runs_min=24),
     "nightly": Size(
-        servers=5, slots=20, readers=3, kills=1000, postgres_stops=100, pauses=200, cuts=200, listens=50, runs_min=2000
+        servers=5,
+        slots=20,
+        readers=3,
+        overseers=3,
+        kills=1000,
+        postgres_stops=100,
+        pauses=200,
+        cuts=200,
+        listens=50,
+        runs_min=2000,
     ),
     "release": Size(
-        servers=6, slots=40, readers=3, kills=3000, postgres_stops=300, pauses=600, cuts=600, listens=150, runs_min=6000
+        servers=6,
+        slots=40,
+        readers=3,
+        overseers=3,
+        kills=3000,
+        postgres_stops=300,
+        pauses=600,
+        cuts=600,
+        listens=150,
+        runs_min=6000,
     ),
 }
 
@@ -97,11 +125,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         size = self.size
         return [
             f"seed {self.seed}, {self.seconds:.0f} s",
-            f"{size.servers} servers, {size.slots} runs at a time, {size.slots * size.readers} readers",
+            f"{size.servers} servers, {size.slots} runs at a time",
+            f"readers: {size.slots * size.readers} of a run each, {size.overseers} of all runs",
             *(f"{name}: {self.done[name]} of {size.planned()[name]}, {self.hits[name]} hit" for name in FAULTS),
             f"cuts by kind: {', '.join(f'{count} {name}' for name, count in sorted(self.kinds_of_cuts.items()))}",
             f"runs: {self.runs} ({', '.join(f'{count} {name}' for name, count in statuses)})",
-            f"events: {totals['events']}; read {totals['read']} times over {totals['connections']} connections",
+            f"events: {totals['events']}",
+            f"frames read: {totals['read']} of a run, {totals['overseen']} of all; connections: {totals['connections']}",
             f"taken over: {totals['takeovers']} times; writes to runs that were audited: {totals['writes']}",
             f"recorded steps: {totals['steps']}, begun {totals['begun']} times; answers raced: {totals['answers']}",
             f"payments whose outcome was unknown, so that a person was asked: {totals['payments_asked']}",
@@ -122,7 +152,7 @@ class Campaign:
         mutant: str = "",
         environment: Mapping[str, str] | None = None,
         agents: tuple[str, ...] = AGENTS,
-        seconds_max: float = 1e9,
+        seconds_max: float = FOREVER,
         ended_seconds_max: float = ENDED_SECONDS_MAX,
         runs_max: int = 1_000_000,
         freezes: float = 0.3,
@@ -131,7 +161,7 @@ class Campaign:
         self.runs: dict[str, Tracked] = {}
         self.done: Counter[str] = Counter()
         self.hits: Counter[str] = Counter()
-        self.kinds_of_cuts: Counter[str] = Counter()
+        self.completed = 0  # runs, with all their readers
         self._random = random.Random(seed)
         self._directory = directory
         self._ledger = directory / "ledger"
@@ -139,7 +169,7 @@ class Campaign:
         self._mutant = mutant
         self._agents = agents
         self._seconds_max, self._ended_seconds_max, self._runs_max = seconds_max, ended_seconds_max, runs_max
-        self._freezes = freezes  # of so many of the kills, the database was out of reach just before
+        self._freezes = freezes
         self._environment = {
             "CRASH_LEDGER": str(self._ledger),
             "HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS),
@@ -147,10 +177,11 @@ class Campaign:
             **(environment or {}),
         }
         self._is_over = False
-        self._is_free = asyncio.Condition()
-        self._later: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+        self._overseers: list[Overseer] = []
         self._cluster: Cluster
         self._eye: Eye
+        self._harm: Harm
 
     async def carry_out(self) -> Report:
         """Let everything happen, wait for the end of all runs, judge."""
@@ -160,13 +191,17 @@ class Campaign:
         await change_procedures(url, self._mutant)
         await self._postgres.execute(INSTALL, database=database)
         self._eye = Eye(url)
+        watching = asyncio.create_task(self._eye.watch())
         cluster = Cluster(self._directory, self._postgres, url, count=self.size.servers, environment=self._environment)
         try:
             async with cluster:
                 self._cluster = cluster
+                self._harm = Harm(cluster, self._postgres, self._eye, freezes=self._freezes)
                 await self._run()
-            findings = await check(self._eye, self._ledger, self.runs)
+            findings = await check(self._eye, self._ledger, self.runs, self._overseers)
         finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
             await self._eye.close()
         return Report(
             seed=self.seed,
@@ -174,44 +209,55 @@ class Campaign:
             size=self.size,
             done=self.done,
             hits=self.hits,
-            kinds_of_cuts=self.kinds_of_cuts,
+            kinds_of_cuts=self._harm.kinds_of_cuts,
             runs=len(self.runs),
             findings=findings,
         )
 
     async def _run(self) -> None:
         callers = [asyncio.create_task(self._call(number)) for number in range(self.size.slots)]
+        self._overseers = [Overseer(Door(self._cluster)) for _ in range(self.size.overseers)]
+        overseeing = [asyncio.create_task(overseer.read()) for overseer in self._overseers]
+        tasks = [*callers, *overseeing]
         try:
             await until(
-                lambda: sum(bool(run.readings) for run in self.runs.values()) >= self.size.slots // 2, seconds=60
+                lambda: sum(bool(run.readings) for run in self.runs.values()) >= self.size.slots // 2,
+                seconds=PATIENCE_SECONDS,
             )
             await self._all_faults()
+            if self._seconds_max == FOREVER:
+                await self._completed_at_least(self.size.runs_min, FOREVER)
             self._is_over = True
-            _, left = await asyncio.wait(callers, timeout=self._ended_seconds_max)
-            for task in (*callers, *self._later):
-                task.cancel()
-            results = await asyncio.gather(*callers, return_exceptions=True)
-            for result, task in zip(results, callers, strict=True):
-                if task not in left and isinstance(result, Exception):
-                    raise result
+            await self._all_ended(callers)
+            await self._all_overseen()
         finally:
-            for task in (*callers, *self._later):
+            await self._harm.stop()
+            for task in (*tasks, *self._answering):
                 task.cancel()
-            await asyncio.gather(*callers, *self._later, return_exceptions=True)
+            await asyncio.gather(*tasks, *self._answering, return_exceptions=True)
+
+    async def _all_ended(self, callers: list[asyncio.Task[None]]) -> None:
+        """Whoever is not through in time is found by the judge; what was wrong with a call is raised here."""
+        done, _ = await asyncio.wait(callers, timeout=self._ended_seconds_max)
+        for task in done:
+            task.result()
+
+    async def _all_overseen(self) -> None:
+        """Who reads by time is shown an event only when no process can commit an older one: when dead ones are away."""
+        tails = await self._eye.tails()
+        with contextlib.suppress(TimeoutError):
+            await until(
+                lambda: all(overseer.faults or not overseer.lacks(tails) for overseer in self._overseers),
+                seconds=min(OVERSEEN_SECONDS_MAX, 2 * self._ended_seconds_max),
+                every=0.05,
+            )
 
     # Faults
 
     async def _all_faults(self) -> None:
-        kinds: list[tuple[str, Callable[[random.Random], Awaitable[bool]]]] = [
-            ("kills", self._kill),
-            ("postgres_stops", self._stop_postgres),
-            ("pauses", self._pause),
-            ("cuts", self._cut),
-            ("listens", self._end_listening),
-        ]
         until_at = time.monotonic() + self._seconds_max
         async with asyncio.TaskGroup() as group:
-            for name, fault in kinds:
+            for name, fault in self._harm.faults().items():
                 count = getattr(self.size, name)
                 hands = HANDS.get(name, 1) if self.size.servers > 3 else 1
                 for hand in range(hands):
@@ -220,119 +266,29 @@ class Campaign:
                     group.create_task(self._again_and_again(name, fault, chance, turns, until_at))
 
     async def _again_and_again(
-        self,
-        name: str,
-        fault: Callable[[random.Random], Awaitable[bool]],
-        chance: random.Random,
-        turns: int,
-        until_at: float,
+        self, name: str, fault: Fault, chance: random.Random, turns: int, until_at: float
     ) -> None:
-        for _ in range(turns):
+        """
+        One fault after the other, spread over the runs that have to complete: a slow machine takes longer, and
+        proves the same.
+        """
+        for turn in range(turns):
+            await self._completed_at_least((turn + chance.random()) / turns * self.size.runs_min, until_at)
             # The one wait that is meant: a fault comes at any moment.
-            await asyncio.sleep(chance.uniform(*PAUSES[name]))
+            await asyncio.sleep(chance.uniform(*PAUSE_SECONDS))
             if time.monotonic() > until_at:
                 return
             is_hit = await fault(chance)
             self.done[name] += 1
             self.hits[name] += is_hit
 
-    @contextlib.asynccontextmanager
-    async def _a_slot(self, chance: random.Random) -> Any:
-        """A server that nothing else is done to; one is always left alone."""
-        async with self._is_free:
-            await self._is_free.wait_for(lambda: sum(not slot.is_busy for slot in self._cluster.slots) > 1)
-            slot = await self._one_with_runs(chance)
-            slot.is_busy = True
-        try:
-            yield slot
-        finally:
-            async with self._is_free:
-                slot.is_busy = False
-                self._is_free.notify_all()
-
-    async def _one_with_runs(self, chance: random.Random) -> Slot:
-        """A server that nothing is done to, better one that executes something."""
-        holding = await self._eye.holding()
-        free = [slot for slot in self._cluster.slots if not slot.is_busy]
-        return chance.choice([slot for slot in free if slot.name in holding] or free)
-
-    async def _kill(self, chance: random.Random) -> bool:
-        async with self._a_slot(chance) as slot:
-            if chance.random() < self._freezes:
-                # What is shown before it is on disk would be seen now, and lost.
-                slot.line.freeze()
-                await asyncio.sleep(chance.uniform(0.05, 0.3))
-            held = await self._eye.held(slot.name)
-            self._cluster.kill(slot)
-            slot.line.cut()
-            await self._cluster.start(slot)
-        return bool(held)
-
-    async def _stop_postgres(self, chance: random.Random) -> bool:
-        held = [await self._eye.held(slot.name) for slot in self._cluster.slots]
-        await asyncio.to_thread(self._postgres.crash)
-        await asyncio.sleep(chance.uniform(0.0, 1.0))
-        await asyncio.to_thread(self._postgres.start)
-        return any(held)
-
-    async def _pause(self, chance: random.Random) -> bool:
-        """Stop a process until its runs were taken over, or for two leases."""
-        async with self._a_slot(chance) as slot:
-            held = await self._runs_of(slot)
-            self._cluster.stop(slot)
-            try:
-                taken = 0
-                deadline = time.monotonic() + 3 * LEASE_SECONDS
-                while held and not taken and time.monotonic() < deadline:
-                    await asyncio.sleep(0.05)
-                    taken = await self._eye.taken_over(held)
-                await asyncio.sleep(chance.choice([0.0, 0.0, 0.3]))
-            finally:
-                self._cluster.go_on(slot)
-            await asyncio.sleep(0.5)  # let it write, if it can
-        return taken > 0
-
-    async def _cut(self, chance: random.Random) -> bool:
-        async with self._is_free:
-            await self._is_free.wait_for(lambda: any(not slot.is_busy for slot in self._cluster.slots))
-            slot = await self._one_with_runs(chance)
-        assert slot.line is not None
-        before = slot.line.snapshot()
-        kind = ("closed", "half-open", "reply lost")[self.done["cuts"] % 3]
-        self.kinds_of_cuts[kind] += 1
-        if kind == "closed":
-            slot.line.cut()
-        elif kind == "half-open":
-            slot.line.freeze()
-            self._spawn(self._thaw(slot))
-        else:
-            slot.line.lose_replies()
-            await asyncio.sleep(0.5)
-            return bool(before - slot.line.snapshot())
-        return bool(before)
-
-    async def _thaw(self, slot: Slot) -> None:
-        await asyncio.sleep(HALF_OPEN_SECONDS)
-        assert slot.line is not None
-        slot.line.drop_frozen()
-
-    async def _end_listening(self, chance: random.Random) -> bool:
-        with contextlib.suppress(TimeoutError):
-            # Right after a fault of another kind, nobody listens yet.
-            return bool(await until(lambda: self._eye.try_fetch(END_LISTENING), seconds=3, every=0.1))
-        return False
-
-    async def _runs_of(self, slot: Slot) -> list[tuple[int, int]]:
-        """What a server executes; waits a little for it to have something."""
-        with contextlib.suppress(TimeoutError):
-            held: list[tuple[int, int]] = await until(lambda: self._eye.held(slot.name), seconds=3, every=0.05)
-            return held
-        return []
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._later.add(task)
-        task.add_done_callback(self._later.discard)
+    async def _completed_at_least(self, count: float, until_at: float) -> None:
+        """Until so many runs completed; no longer than until_at, nor when nothing completes any more."""
+        seen, deadline = -1, until_at
+        while self.completed < count and time.monotonic() < deadline:
+            if self.completed != seen:
+                seen, deadline = self.completed, min(until_at, time.monotonic() + STANDSTILL_SECONDS)
+            await asyncio.sleep(0.02)
 
     # Callers
 
@@ -341,6 +297,7 @@ class Campaign:
         while not self._is_over and len(self.runs) < self._runs_max:
             run = await self._start_run(f"run-{number}-{count}", self._agents[(number + count) % len(self._agents)])
             await self._read(run)
+            self.completed += run.first.types[-1:] == ["complete"]
             count += 1
 
     async def _start_run(self, run_id: str, agent: str) -> Tracked:
@@ -372,7 +329,9 @@ class Campaign:
             interrupt = frame.json()
             answers = [True, False] if interrupt["kind"] == "approval" else ["yes", "no"]
             for answer in answers:  # at two servers, at the same moment: one of them wins
-                self._spawn(self._answer(run, interrupt["interrupt_id"], answer))
+                task = asyncio.create_task(self._answer(run, interrupt["interrupt_id"], answer))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
 
     async def _answer(self, run: Tracked, interrupt_id: str, answer: Any) -> None:
         door = Door(self._cluster)
@@ -382,21 +341,3 @@ class Campaign:
             run.won[interrupt_id].append(answer)
         elif given.status != 409:
             run.first.faults.append(f"answer {answer}: {given.status} {given.body!r}")
-
-
-END_LISTENING: Final = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE query ILIKE 'LISTEN%' AND datname = current_database() ORDER BY random() LIMIT 2
-"""
-
-# How many do it at the same time, where there are enough servers: starting one takes most of the time.
-HANDS: Final = {"kills": 2}
-
-# Seconds between two faults of a kind.
-PAUSES: Final[dict[str, tuple[float, float]]] = {
-    "kills": (0.05, 0.4),
-    "postgres_stops": (2.0, 5.0),
-    "pauses": (0.1, 1.0),
-    "cuts": (0.1, 1.5),
-    "listens": (1.0, 4.0),
-}

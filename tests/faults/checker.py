@@ -23,6 +23,7 @@ import msgspec
 
 from tests.crash.texts import TEXTS as CRASH_TEXTS
 from tests.faults.audit import Eye, Note, stale_writes
+from tests.faults.overseer import Overseer
 from tests.support.ledger import Fact, facts
 from tests.support.recorder import Reading, Replaying
 
@@ -71,12 +72,13 @@ class Findings(msgspec.Struct):
         return {kind: found[kind] for kind in KINDS}
 
 
-async def check(eye: Eye, ledger: Path, runs: Mapping[str, Tracked]) -> Findings:
+async def check(eye: Eye, ledger: Path, runs: Mapping[str, Tracked], overseers: Sequence[Overseer] = ()) -> Findings:
     """Compare all books of runs that were acknowledged."""
     judge = _Judge(eye, ledger)
     for run in runs.values():
         await judge.look_at(run)
     await judge.look_at_writes()
+    await judge.look_at_overseers(overseers)
     return Findings(judge.problems, judge.statuses, judge.totals)
 
 
@@ -97,6 +99,14 @@ class _Judge:
         )
         self.totals["writes"] = len(rows)
         self.problems += [Problem("stale", "", text) for text in stale_writes([Note(*row) for row in rows])]
+
+    async def look_at_overseers(self, overseers: Sequence[Overseer]) -> None:
+        tails = await self._eye.tails()
+        for overseer in overseers:
+            self.totals["overseen"] += overseer.taken
+            self.totals["connections"] += overseer.connects
+            wrong = overseer.faults or [f"it lacks {lack}" for lack in overseer.lacks(tails)]
+            self.problems += [Problem("gaps", "", f"a reader of all runs: {text}") for text in wrong]
 
     async def look_at(self, run: Tracked) -> None:
         rows = await self._eye.fetch(

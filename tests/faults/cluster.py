@@ -4,31 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary, WeakSet
 
+from tests.support.forks import Nursery
 from tests.support.postgres import PostgresServer
-from tests.support.proxy import Proxy
+from tests.support.proxy import Link, Proxy
 from tests.support.recorder import Stream, Target
 from tests.support.server import KEY, ServerProcess, start_server
 
 AGENTS = Path(__file__).with_name("agents.py")
+MAIN = "tests.faults.serve_main"
 START_TRIES_MAX = 20
+
+# Of the protocol of Postgres: a Parse message of the statement that commits, under the name that follows its length.
+PREPARES_COMMIT: Final = re.compile(rb"P.{4}([^\0]+)\0[^\0]*holdfast\.commit_\d+\(", re.DOTALL)
 
 
 class Line(Proxy):
-    """The way from one server to the database."""
+    """The way from one server to the database. It knows the call that commits, by the name that the driver gave it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self.loses_commit = False  # the reply to the next commit; its connection is closed
+        self.commits_lost = 0
+        self._names: WeakKeyDictionary[Link, bytes] = WeakKeyDictionary()
+        self._committing: WeakSet[Link] = WeakSet()
 
     @property
     def count(self) -> int:
+        """How many connections are open."""
         return len(self._links)
 
-    def snapshot(self) -> set[int]:
-        """What is open now."""
-        return {id(link) for link in self._links}
+    def sees_request(self, link: Link, data: bytes) -> None:
+        if prepared := PREPARES_COMMIT.search(data):
+            self._names[link] = prepared[1]
+        name = self._names.get(link)
+        if name is not None and re.search(rb"B.{4}\0" + name + rb"\0", data, re.DOTALL):
+            self._committing.add(link)
+
+    def loses_reply(self, link: Link, data: bytes) -> bool:
+        if link not in self._committing:
+            return False
+        self._committing.discard(link)
+        if not self.loses_commit:
+            return False
+        self.loses_commit = False
+        self.commits_lost += 1
+        return True
 
     def drop_frozen(self) -> None:
         """The database, too, learns at last that nobody is there."""
@@ -67,8 +95,10 @@ class Cluster:
         self._postgres = postgres
         self._url = url
         self._environment = dict(environment)
+        self._nursery = Nursery(MAIN)
 
     async def __aenter__(self) -> Self:
+        self._nursery.__enter__()
         for slot in self.slots:
             slot.line = await Line("127.0.0.1", self._postgres.port).__aenter__()
         await self.start(self.slots[0])
@@ -82,6 +112,7 @@ class Cluster:
         for slot in self.slots:
             assert slot.line is not None
             await slot.line.__aexit__()
+        self._nursery.__exit__()
 
     async def start(self, slot: Slot) -> None:
         """A new process in a slot; while the database is away, one after the other."""
@@ -94,7 +125,7 @@ class Cluster:
             data = self._directory / f"server-{slot.number}"
             try:
                 slot.server = await asyncio.to_thread(
-                    start_server, data, agents=AGENTS, environment=environment, main="tests.faults.serve_main"
+                    start_server, data, agents=AGENTS, environment=environment, main=MAIN, nursery=self._nursery
                 )
                 break
             except RuntimeError:

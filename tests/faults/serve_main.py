@@ -11,10 +11,7 @@ where a test asks for one. Nothing of this is in the product.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
-import signal
-import sys
 from typing import Any
 
 from holdfast.execution.program import Program
@@ -27,8 +24,6 @@ from tests.support import serve_main
 
 
 def main() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: nothing outlives the harness
     connection.SESSION["application_name"] = os.environ["FAULTS_NAME"]
     if seconds := float(os.environ.get("FAULTS_SLOW", "0")):
         take_up_slowly(seconds)

@@ -19,7 +19,7 @@ class Proxy:
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
         self._server: asyncio.Server | None = None
-        self._links: set[_Link] = set()
+        self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
         self.refuses = False  # new connections are closed at once
@@ -66,13 +66,22 @@ class Proxy:
             releases.append(link.release)
         return releases
 
+    # What a proxy that understands more may decide
+
+    def sees_request(self, link: Link, data: bytes) -> None:
+        """A piece of a request passes."""
+
+    def loses_reply(self, link: Link, data: bytes) -> bool:
+        """Whether a piece of a reply is lost, and the connection closed."""
+        return link.loses is not None and link.loses in data
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         if self.refuses:
             await _closed(writer)
             return
         # In a task of its own: the server's is not ours to cancel.
-        link = _Link(reader, writer)
+        link = Link(self, reader, writer)
         self._links.add(link)
         task = asyncio.create_task(link.carry(self._target))
         self._tasks.add(task)
@@ -84,10 +93,11 @@ class Proxy:
             await link.closed()
 
 
-class _Link:
+class Link:
     """One connection through the proxy."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._proxy = proxy
         self._client = (reader, writer)
         self._server_writer: asyncio.StreamWriter | None = None
         self._held = b""
@@ -147,6 +157,7 @@ class _Link:
                     self._held = data
                     self._client[1].close()
                     return
+                self._proxy.sees_request(self, data)
                 writer.write(data)
                 await writer.drain()
 
@@ -155,7 +166,7 @@ class _Link:
             while data := await reader.read(1 << 16):
                 if self.is_frozen:
                     await asyncio.Event().wait()
-                if self.loses is not None and self.loses in data:
+                if self._proxy.loses_reply(self, data):
                     return
                 writer.write(data)
                 await writer.drain()
