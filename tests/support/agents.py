@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from holdfast import errors
 from holdfast.agents.function import agent
 from holdfast.execution.context import Context
 from holdfast.execution.sync import SyncContext
@@ -73,7 +74,9 @@ async def step(context: Context, input: dict[str, Any]) -> dict[str, Any]:
 
 @agent("fail")
 async def fail(context: Context, input: dict[str, Any]) -> None:
-    """Raises."""
+    """Raises; an error of Holdfast if the input names one."""
+    if "error" in input:
+        raise getattr(errors, input["error"])("raised by the agent")
     raise ValueError("no such topic")
 
 

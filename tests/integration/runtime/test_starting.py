@@ -85,6 +85,29 @@ def test_a_failed_run_answers_its_error(client: httpx.Client) -> None:
     assert reply.json()["run_id"] == reply.headers["x-run-id"]
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        ("RunTimeout", 504, "TIMEOUT_ERROR"),
+        ("PolicyViolation", 400, "POLICY_VIOLATION"),
+        ("RunNotFound", 500, "RUN_NOT_FOUND"),
+        ("ThreadBusy", 500, "THREAD_BUSY"),
+        ("StoreUnavailable", 500, "STORE_UNAVAILABLE"),
+        ("InvalidRequest", 500, "INVALID_REQUEST"),
+        ("ModelFailed", 500, "LLM_PROVIDER_ERROR"),
+    ],
+)
+def test_what_the_agents_code_met_is_no_refusal_of_the_call(
+    client: httpx.Client, error: str, status: int, code: str
+) -> None:
+    reply = client.post("/agents/fail/invoke", json={"error": error})
+
+    assert (reply.status_code, reply.json()["code"]) == (status, code)
+    run_id = reply.json()["run_id"]
+    assert client.get(f"/runs/{run_id}").json()["error"]["code"] == code
+    assert read_all(client, "GET", f"/runs/{run_id}/events")[-1].data["code"] == code
+
+
 def test_the_error_event_has_its_code_in_upper_case(client: httpx.Client) -> None:
     last = read_all(client, "POST", "/agents/fail/invoke/stream", json={})[-1]
 

@@ -107,7 +107,7 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
 
 _IDEMPOTENCY: Final = Parameter(
     "Idempotency-Key",
-    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     "The same key with the same query and body has one effect and one answer, for 24 hours.",
     where="header",
 )
@@ -128,7 +128,8 @@ _THREAD_ID: Final = Parameter(
 _TIMEOUT: Final = Parameter(
     "timeout", number(1, 86_400), "Seconds of execution after which the run fails; waiting does not count."
 )
-_CONTROLS: Final = (_IDEMPOTENCY, _RUN_ID, _THREAD_ID, _TIMEOUT)
+_TIMEOUT_SEC: Final = Parameter("timeout_sec", number(1, 86_400), "The same; the least of both holds.")
+_CONTROLS: Final = (_IDEMPOTENCY, _RUN_ID, _THREAD_ID, _TIMEOUT, _TIMEOUT_SEC)
 _FILTERS: Final = (
     Parameter("types", TEXT, "Which types of events, a list with commas; some are always sent."),
     Parameter("preset", one_of("minimal", "chat", "debug", "all"), "A named list of types, instead of `types`."),

@@ -52,6 +52,8 @@ _CODES: Final[Mapping[str, tuple[int, str]]] = {
     "storage_full": (507, "STORAGE_FULL"),
 }
 
+_FAILURES: Final[Mapping[str, int]] = {"timeout_error": 504, "policy_violation": 400}
+
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
 
 # Python's own phrases differ from version to version.
@@ -64,6 +66,14 @@ _RESERVED: Final = frozenset({"type", "title", "status", "success", "detail", "e
 def status_and_code(code: str) -> tuple[int, str]:
     """The status and the name that a kernel's code has on this API."""
     return _CODES.get(code) or (500, code.upper())
+
+
+def failure_status_and_code(code: str) -> tuple[int, str]:
+    """
+    The same of a run that failed with this code. It is a 500 but for two: that the agent's code met a missing run, or
+    a busy store, says nothing about the call that started it.
+    """
+    return _FAILURES.get(code, 500), code.upper()
 
 
 def render(error: Exception, refusal: Refusal) -> Reply:
@@ -123,4 +133,4 @@ def _headers(error: HoldfastError, status: int) -> tuple[Header, ...]:
     return tuple(headers)
 
 
-__all__ = ["MEDIA_TYPE", "MalformedBody", "problem", "render", "status_and_code"]
+__all__ = ["MEDIA_TYPE", "MalformedBody", "failure_status_and_code", "problem", "render", "status_and_code"]

@@ -17,7 +17,7 @@ from holdfast.api.runtime.controls import CONTROLS, start_request
 from holdfast.api.runtime.filters import EVERYTHING
 from holdfast.api.runtime.following import READING, Reading, event_stream
 from holdfast.api.runtime.position import find_position, read_cursor
-from holdfast.api.runtime.problems import problem, status_and_code
+from holdfast.api.runtime.problems import failure_status_and_code, problem
 from holdfast.api.runtime.views import accepted_view, events_url, interrupt_view
 from holdfast.errors import AgentNotFound, InvalidRequest, Stopping
 from holdfast.execution.program import spec_of
@@ -98,7 +98,7 @@ async def _outcome(request: Call, run: Run, headers: tuple[Header, ...]) -> Repl
         output = msgspec.Raw(run.output or b"null")
         return json_reply({"success": True, "output": output, "metadata": metadata}, 200, headers)
     if run.status is Status.FAILED and run.error is not None:
-        status, code = status_and_code(run.error.code)
+        status, code = failure_status_and_code(run.error.code)
         details = {**run.error.details, "run_id": run.run_id}
         return problem(status, code, run.error.message, request.request_id, details)
     if run.status is Status.CANCELLED:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.api.http.errors import InvalidQuery
-from holdfast.api.runtime.problems import status_and_code
+from holdfast.api.runtime.problems import failure_status_and_code
 from holdfast.model import Cancel, Failure, Interrupt, Kind, Run, Status, Step
 from holdfast.model.encoding import format_time
 from holdfast.model.interrupt import shown_answer
@@ -68,7 +68,7 @@ def run_view(run: Run, framework: str, pending: Sequence[str], *, whole: bool) -
 def failure_view(failure: Failure | None) -> dict[str, Any] | None:
     if failure is None:
         return None
-    return {"message": failure.message, "code": status_and_code(failure.code)[1], "details": failure.details}
+    return {"message": failure.message, "code": failure_status_and_code(failure.code)[1], "details": failure.details}
 
 
 def _cancel_view(cancel: Cancel | None) -> dict[str, Any] | None:
