@@ -5,11 +5,16 @@ Identifiers and randomness. Everything that needs an id is given an `Ids`, so th
 from __future__ import annotations
 
 import random
+import re
 import secrets
 import uuid
-from typing import Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 from holdfast.clock import Clock
+from holdfast.errors import HoldfastError
+
+RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
 
 
 class Ids(Protocol):
@@ -33,12 +38,22 @@ class Ids(Protocol):
 
 
 class RandomIds:
-    """The operating system's randomness."""
+    """The operating system's randomness; ids of runs by a function of its user, where there is one."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, make_run_id: Callable[[], object] | None = None) -> None:
         self._clock = clock
+        self._make_run_id = make_run_id
 
     def run_id(self) -> str:
+        """
+        Raises:
+            HoldfastError: the user's function returned something else than an id.
+        """
+        if self._make_run_id is not None:
+            made = self._make_run_id()
+            if not isinstance(made, str) or not RUN_ID.match(made):
+                raise HoldfastError(f"the id generator returned {made!r}, which is no run id")
+            return made
         milliseconds = self._clock.now() // 1000
         return str(uuid7(milliseconds, secrets.randbits(74)))
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -39,7 +38,7 @@ from holdfast.execution.forking import Inherited, inherit, with_answers
 from holdfast.execution.program import Program, spec_of
 from holdfast.execution.record import Record
 from holdfast.execution.worker import Worker
-from holdfast.ids import Ids
+from holdfast.ids import RUN_ID, Ids
 from holdfast.journal import Journal, Reader, Signal, chain
 from holdfast.model import DEFAULT_TENANT, Cancel, Interrupt, Kind, Message, Run, Status, Step, Thread
 from holdfast.model.encoding import decode_event, repair_value
@@ -52,7 +51,6 @@ ROLES: Final = ("reader", "executor", "operator", "admin")
 NO_ROLE: Final = "none"
 """Of a caller whom its Dockfile lets call nothing of runs."""
 
-_RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
 _CHILD_NAMESPACE: Final = uuid.UUID("5b8f3c52-6f0e-5d0a-9c50-0c6f5c8a4e11")
 EXPORT_PAGE_BYTES = 256 * 1024
 # A run can come to wait without an event of its own; whoever waits for that looks again this often.
@@ -84,6 +82,8 @@ class Caller(msgspec.Struct, frozen=True):
         Raises:
             Forbidden: the role is too low; `needed` names one that is not.
         """
+        if not self.has(role) and self.permissions is not None and "invoke" not in self.permissions:
+            raise Forbidden("this needs the permission invoke, which none of the caller's roles has", needed=role)
         if not self.has(role):
             raise Forbidden(f"this needs the role {role}; the key has {self.role}", needed=role)
 
@@ -226,7 +226,7 @@ class Runs:
         self._rates.check((caller.tenant, caller.name), caller.rate)
 
     async def _start(self, caller: Caller, program: Program, request: StartRequest) -> Started:
-        if request.run_id is not None and not _RUN_ID.match(request.run_id):
+        if request.run_id is not None and not RUN_ID.match(request.run_id):
             raise InvalidRequest(
                 "run_id: 1 to 128 letters, digits, _ or -, the first a letter or digit", field="run_id"
             )

@@ -30,6 +30,7 @@ import uvicorn
 
 from holdfast.access import Access
 from holdfast.agents.registry import Registry
+from holdfast.agents.target import load_reference
 from holdfast.api.http.app import build_app
 from holdfast.api.http.auth import (
     DEVELOPMENT_KEY,
@@ -171,7 +172,7 @@ class Server:
         self._listener = listener
         self._on_listening = on_listening or (lambda _: None)
         self._clock = SystemClock()
-        self._ids = RandomIds(self._clock)
+        self._ids = RandomIds(self._clock, make_run_id=_id_generator(settings))
         self._shutdown = Shutdown()
         self._store = choose_store(settings)
         self._file = None if listener is None or token is not None else ServerFile(Path(settings.data))
@@ -339,7 +340,12 @@ class Server:
         }
         # Any page may call only where a key stands in between that no page can guess.
         allowed = [origin for origin in settings.cors_origins if origin != "*" or not is_development]
-        origins = Origins(is_loopback=settings.is_loopback, allowed_hosts=settings.allowed_hosts, origins=allowed)
+        origins = Origins(
+            is_loopback=settings.is_loopback,
+            allowed_hosts=settings.allowed_hosts,
+            origins=allowed,
+            methods=settings.cors_methods,
+        )
         return build_app(served_apis(settings), self._authenticator, origins, self._services)
 
     def _on_signal(self, number: int) -> None:
@@ -417,6 +423,16 @@ def _preload(name: str, preload: Callable[[], object]) -> None:
         preload()
     except Exception as error:  # noqa: BLE001  # the first run meets it again and says so to its caller
         log.warning("not_preloaded", agent=name, message=str(error))
+
+
+def _id_generator(settings: Settings) -> Callable[[], object] | None:
+    if settings.id_generator is None:
+        return None
+    made = load_reference(settings.id_generator, Path.cwd())
+    if not callable(made):
+        raise InvalidSetting(f"{settings.id_generator} is no function", "id_generator")
+    generator: Callable[[], object] = made
+    return generator
 
 
 def choose_store(settings: Settings) -> Store:

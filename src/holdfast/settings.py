@@ -28,6 +28,10 @@ ALIASES: Final[Mapping[str, str]] = {
     "log_level": "ENGINE_LOG_LEVEL",
 }
 
+METRICS: Final = ("latency", "tokens", "cost")
+
+NOTHING: Final[Mapping[str, Any]] = {}
+
 _NONE: Final = type(None)
 _SHA256_HEX: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
 
@@ -73,12 +77,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "runtime",
         "engine",
     )
+    expose_rest: Annotated[bool, Meta(description="answer /invoke")] = True
+    expose_streams: Annotated[
+        str,
+        Meta(pattern="^(sse|websocket|none)$", description="streams of the Runtime API: sse; websocket: both; none"),
+    ] = "websocket"
+    async_runs: Annotated[bool, Meta(description="answer POST and GET /runs")] = True
     cors_origins: Annotated[
         tuple[str, ...],
         Meta(
             description="origins whose pages may call, comma-separated; `*` holds only with a key that is not dev-engine-key"
         ),
     ] = ("*",)
+    cors_methods: Annotated[
+        tuple[str, ...], Meta(description="methods that pages of other origins may call with; none: all that there are")
+    ] = ()
+    public_pages: Annotated[
+        bool, Meta(description="show /metrics, /docs and /openapi.json to everybody; else to keys that may see them")
+    ] = True
     allowed_hosts: Annotated[
         tuple[str, ...], Meta(description="further host names that are answered on a loopback address")
     ] = ()
@@ -151,6 +167,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     offline_word_delay_seconds: Annotated[
         float, Meta(ge=0, description="pause of the offline model between two words")
     ] = 0.015
+    id_generator: Annotated[
+        str | None, Meta(description="module:function that makes the ids of runs; none: UUIDv7")
+    ] = None
+    tracing: Annotated[bool, Meta(description="spans of runs and steps, through the OpenTelemetry API")] = False
+    otlp_endpoint: Annotated[
+        str | None, Meta(description="where spans are sent to, over OTLP; none: as the process is set up")
+    ] = None
+    otlp_headers: Annotated[
+        tuple[str, ...], Meta(description="headers sent along with spans, name=value, comma-separated")
+    ] = ()
+    metrics: Annotated[
+        tuple[str, ...], Meta(description="optional groups of metrics that are shown: latency, tokens, cost")
+    ] = ("latency", "tokens", "cost")
     log_level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     ] = "info"
@@ -164,6 +193,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidSetting(f"{item[:12]!r}… is no SHA-256 in hex (64 digits)", "key_hashes")
         if "" in self.keys:
             raise InvalidSetting("an API key is empty", "keys")
+        if not self.expose_rest and self.expose_streams == "none":
+            raise InvalidSetting("without /invoke and without streams no run could be started and seen", "expose_rest")
+        for name in self.metrics:
+            if name not in METRICS:
+                raise InvalidSetting(f"there is no group {name!r}; there are {', '.join(METRICS)}", "metrics")
         for name in self.apis:
             if name not in ("runtime", "engine"):
                 raise InvalidSetting(f"there is no API {name!r}; there are runtime and engine", "apis")
@@ -217,9 +251,9 @@ def described() -> list[Described]:
     return rows
 
 
-def load_settings(environ: Mapping[str, str], **flags: Any) -> Settings:
+def load_settings(environ: Mapping[str, str], *, file: Mapping[str, Any] = NOTHING, **flags: Any) -> Settings:
     """
-    Settings from flags (None: not given) over the environment over the defaults.
+    Settings from flags (None: not given) over the environment over what a Dockfile says over the defaults.
 
     Raises:
         InvalidSetting: the message names the variable or the flag.
@@ -235,6 +269,9 @@ def load_settings(environ: Mapping[str, str], **flags: Any) -> Settings:
             if variable is not None and (text := environ.get(variable)):
                 values[name] = _read(variable, text, hints[name])
                 break
+        else:
+            if name in file:
+                values[name] = file[name]
     _add_engine_keys(environ, values)
     _add_engine_model(environ, values)
     try:

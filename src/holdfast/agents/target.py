@@ -1,6 +1,7 @@
 """
 From a TARGET, as a person types it, to agents.
 
+    Dockfile.yaml    what it declares; see holdfast.dockfile, which imports its code by `load_reference`
     file.py          every agent that the file defines or imports
     file.py:name     one of them, or a plain function, which becomes an agent under its own name
     module           as file.py, found on the import path with the working directory in front
@@ -52,8 +53,44 @@ def load_target(target: str) -> list[Program]:
     return unique
 
 
+def load_reference(reference: str, folder: Path) -> Any:
+    """
+    What `module.path:name` is, the module found in this folder first.
+
+    Raises:
+        TargetError: it does not exist, raises while it is imported, or is a module of another folder.
+    """
+    name, _, attribute = reference.partition(":")
+    folder = folder.resolve()
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    root = name.partition(".")[0]
+    is_here = (folder / root).is_dir() or (folder / f"{root}.py").is_file()
+    module = _import_module(name)
+    # Python keeps one module of a name; a second folder would be served the code of the first.
+    where = _folder_of_module(sys.modules[root])
+    if is_here and where is not None and where != folder:
+        raise TargetError(f"{reference}: the module {root!r} is that of {where} already; give one of them another name")
+    return _attribute_of(module, attribute, reference)
+
+
+def _folder_of_module(module: ModuleType) -> Path | None:
+    if getattr(module, "__file__", None):
+        path = Path(str(module.__file__)).resolve()
+        return path.parent.parent if path.name == "__init__.py" else path.parent
+    roots = list(getattr(module, "__path__", []))  # a package without __init__.py
+    return Path(roots[0]).resolve().parent if roots else None
+
+
+def is_dockfile(target: str) -> bool:
+    """Whether a TARGET is a Dockfile and no Python."""
+    return target.endswith((".yaml", ".yml"))
+
+
 def folder_of(target: str) -> Path:
     """The folder whose Python files make up a TARGET: that of the file, or the working directory."""
+    if is_dockfile(target):
+        return Path(target).resolve().parent
     place, _ = _split(target)
     return place.resolve().parent if isinstance(place, Path) else Path.cwd()
 
@@ -164,7 +201,7 @@ def _line_of(exc: BaseException) -> str:
     return f" ({authors[-1].filename}, line {authors[-1].lineno})" if authors else ""
 
 
-def _named(module: ModuleType, attribute: str, target: str) -> Program:
+def _attribute_of(module: ModuleType, attribute: str, target: str) -> Any:
     value: Any = module
     for part in attribute.split("."):
         try:
@@ -174,6 +211,11 @@ def _named(module: ModuleType, attribute: str, target: str) -> Program:
             raise TargetError(
                 f"{target}: there is no {attribute!r} in {module.__name__}{_close(attribute, names)}"
             ) from None
+    return value
+
+
+def _named(module: ModuleType, attribute: str, target: str) -> Program:
+    value = _attribute_of(module, attribute, target)
     if is_program(value):
         program: Program = value
         return program

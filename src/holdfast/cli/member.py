@@ -6,12 +6,13 @@ import os
 import socket
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 
-from holdfast.agents.registry import registry_of
 from holdfast.cli.screen import fail
-from holdfast.cli.starting import announcement, assistant_of, end_with, say
+from holdfast.cli.served import read_served
+from holdfast.cli.starting import announcement, end_with, say
 from holdfast.cli.workers import Membership
 from holdfast.errors import HoldfastError
 from holdfast.server import Listening, Shared, serve
@@ -32,7 +33,9 @@ def main() -> None:
 
 def _serve(membership: Membership, starter: socket.socket) -> None:
     settings = membership.settings
-    programs = registry_of(membership.target, lambda: assistant_of(settings), default=settings.agent)
+    env_file = None if membership.env_file is None else Path(membership.env_file)
+    served = read_served(membership.targets, env_file=env_file, settings=settings)
+    programs = served.load()
     listener = socket.socket(fileno=membership.listener)
     os.set_inheritable(listener.fileno(), False)
 
@@ -45,7 +48,7 @@ def _serve(membership: Membership, starter: socket.socket) -> None:
             except OSError:
                 return  # nobody waits for it
 
-    serve(settings, programs, on_listening=tell, shared=Shared(listener, membership.token))
+    serve(settings, programs, on_listening=tell, shared=Shared(listener, membership.token), access=served.access)
 
 
 def _all_of(connection: socket.socket) -> bytes:

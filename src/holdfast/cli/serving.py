@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,8 @@ SERVE_EXAMPLES = """Examples:
     holdfast serve agent.py               every agent in a file
 
     holdfast serve app.agents:invoice     one agent of a module
+
+    holdfast serve Dockfile.yaml          what a Dockfile declares: holdfast init writes one
 
     holdfast serve agent.py --agent assistant     the file's agents, and the assistant by default
 
@@ -31,9 +34,25 @@ WORKER_EXAMPLES = """Examples:
 DEV_EXAMPLES = "Example:  holdfast dev agent.py"
 
 TargetArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="TARGET",
+        help="file.py, module or module:agent, or Dockfile.yaml, also several; without it, the assistant.",
+        show_default=False,
+    ),
+]
+OneTarget = Annotated[
     str | None,
     typer.Argument(
-        metavar="TARGET", help="file.py, module or module:agent; without it, the assistant.", show_default=False
+        metavar="TARGET",
+        help="file.py, module, module:agent or Dockfile.yaml; without it, the assistant.",
+        show_default=False,
+    ),
+]
+EnvFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Variables for a Dockfile and its agent, behind those that are set.", show_default=False
     ),
 ]
 AgentOption = Annotated[
@@ -91,6 +110,7 @@ def serve(
         bool, typer.Option("--no-worker", help="Execute nothing: other processes of the Postgres store do.")
     ] = False,
     log_level: LogLevelOption = None,
+    env_file: EnvFileOption = None,
     with_parent: Annotated[int | None, typer.Option(hidden=True)] = None,
     brief: Annotated[bool, typer.Option("--brief", hidden=True)] = False,
 ) -> None:
@@ -113,7 +133,7 @@ def serve(
         "no_worker": no_worker or None,
         "log_level": log_level,
     }
-    if status := start_server(target, flags, parent=with_parent, brief=brief):
+    if status := start_server(target or [], flags, env_file=env_file, parent=with_parent, brief=brief):
         raise typer.Exit(status)
 
 
@@ -125,6 +145,7 @@ def worker(
         int | None, typer.Option(metavar="N", min=1, help="Runs at once. \\[default: 1000]", show_default=False)
     ] = None,
     log_level: LogLevelOption = None,
+    env_file: EnvFileOption = None,
 ) -> None:
     """
     Execute runs that servers on the same Postgres store accepted; without HTTP.
@@ -133,11 +154,12 @@ def worker(
     """
     from holdfast.cli.starting import start_worker
 
-    start_worker(target, {"store": store, "agent": agent, "runs_max": runs_max, "log_level": log_level})
+    flags = {"store": store, "agent": agent, "runs_max": runs_max, "log_level": log_level}
+    start_worker(target or [], flags, env_file=env_file)
 
 
 def dev(
-    target: TargetArgument = None,
+    target: OneTarget = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port. \\[default: 8000]", show_default=False)
     ] = None,

@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from rich.markup import escape
 
 from holdfast.agents.assistant.program import AssistantProgram
-from holdfast.agents.registry import Registry, registry_of
+from holdfast.agents.registry import Registry
 from holdfast.api.http.auth import DEVELOPMENT_KEY
-from holdfast.cli.screen import out
+from holdfast.cli.screen import note, out
+from holdfast.cli.served import Served, read_served
 from holdfast.server import Listening, serve, work
-from holdfast.settings import Settings, load_settings
+from holdfast.settings import Settings
 
 PARENT_SECONDS: Final = 0.5
 OFFLINE: Final = (
@@ -29,7 +30,9 @@ OFFLINE: Final = (
 )
 
 
-def start_server(target: str | None, flags: Mapping[str, Any], *, parent: int | None, brief: bool) -> int:
+def start_server(
+    targets: Sequence[str], flags: Mapping[str, Any], *, env_file: Path | None, parent: int | None, brief: bool
+) -> int:
     """
     Serve until a signal says stop; the exit status comes back.
 
@@ -38,33 +41,36 @@ def start_server(target: str | None, flags: Mapping[str, Any], *, parent: int | 
         brief: say only where it listens.
 
     Raises:
-        TargetError, InvalidSetting, ModelNotConfigured, CannotListen, StoreError: nothing was started.
+        TargetError, InvalidDockfile, InvalidSetting, ModelNotConfigured, CannotListen, StoreError: nothing was started.
     """
-    settings = load_settings(os.environ, **flags)
+    served = read_served(targets, flags, env_file=env_file)
+    settings = served.settings
     if parent is not None:
         threading.Thread(target=end_with, args=(parent,), name="parent", daemon=True).start()
     if settings.workers > 1:
         from holdfast.cli.workers import Workers
 
-        return Workers(settings, target).run()
-    programs = registry_of(target, lambda: assistant_of(settings), default=settings.agent)
+        tell_notices(served)
+        return Workers(settings, targets, env_file).run()
+    programs = served.load()
+    tell_notices(served)
 
     def announce(listening: Listening) -> None:
         say(f"[green]ready[/green] {listening.url}" if brief else announcement(settings, programs, listening))
 
-    serve(settings, programs, on_listening=announce)
+    serve(settings, programs, on_listening=announce, access=served.access)
     return 0
 
 
-def start_worker(target: str | None, flags: Mapping[str, Any]) -> None:
+def start_worker(targets: Sequence[str], flags: Mapping[str, Any], *, env_file: Path | None) -> None:
     """
     Execute runs until a signal says stop.
 
     Raises:
-        TargetError, InvalidSetting, ModelNotConfigured, StoreError: nothing was started.
+        TargetError, InvalidDockfile, InvalidSetting, ModelNotConfigured, StoreError: nothing was started.
     """
-    settings = load_settings(os.environ, **flags)
-    programs = registry_of(target, lambda: assistant_of(settings), default=settings.agent)
+    served = read_served(targets, flags, env_file=env_file)
+    settings, programs = served.settings, served.load()
 
     def announce(listening: Listening) -> None:
         lines = [
@@ -76,21 +82,15 @@ def start_worker(target: str | None, flags: Mapping[str, Any]) -> None:
     work(settings, programs, on_ready=announce)
 
 
+def tell_notices(served: Served) -> None:
+    """What a Dockfile has that its author should know does nothing, or something else than it seems."""
+    for notice in served.notices:
+        note(notice, "yellow")
+
+
 def say(text: str) -> None:
     """What is said when it is up: in one go, for whoever reads along; and commands stay one line on any terminal."""
     out().print(text, soft_wrap=True)
-
-
-def assistant_of(settings: Settings) -> AssistantProgram:
-    """The assistant as it is set."""
-    return AssistantProgram(
-        settings.model,
-        key=settings.model_key,
-        url=settings.model_url,
-        max_tokens=settings.max_tokens,
-        iterations_max=settings.iterations_max,
-        offline_word_delay_seconds=settings.offline_word_delay_seconds,
-    )
 
 
 def end_with(parent: int) -> None:

@@ -1,4 +1,4 @@
-"""Which Python files of a folder changed: a look at their times and sizes, without help of the operating system."""
+"""Which Python files and Dockfiles of a folder changed: a look at their times and sizes, without help of the operating system."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 # What is no source of the agent: tools' folders, and environments with thousands of files.
 SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv", "env", "build", "dist"})
+# What a Dockfile is, or what it reads beside it.
+WATCHED = frozenset({"Dockfile.yaml", "Dockfile.yml", ".env", ".env.local", "env.yaml", "env.yml"})
 
 
 class Watch:
@@ -29,7 +31,7 @@ class Watch:
         for folder, folders, names in os.walk(self.folder):
             folders[:] = [name for name in folders if not name.startswith(".") and name not in SKIPPED]
             for name in names:
-                if name.endswith(".py"):
+                if name.endswith(".py") or name in WATCHED:
                     path = os.path.join(folder, name)
                     try:
                         status = os.stat(path)

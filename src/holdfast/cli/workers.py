@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +44,8 @@ class Membership(msgspec.Struct, frozen=True):
     """What one of the processes is told, over a socket: keys and URLs stay out of arguments and environment."""
 
     settings: Settings
-    target: str | None
+    targets: tuple[str, ...]
+    env_file: str | None
     listener: int  # the descriptor of the inherited socket
     token: str
     parent: int
@@ -53,10 +55,11 @@ class Membership(msgspec.Struct, frozen=True):
 class Workers:
     """The processes behind one port, from `run` to a signal."""
 
-    def __init__(self, settings: Settings, target: str | None) -> None:
+    def __init__(self, settings: Settings, targets: Sequence[str], env_file: Path | None = None) -> None:
         require_shared_store(settings, "workers", "more than one process")
         self._settings = settings
-        self._target = target
+        self._targets = tuple(targets)
+        self._env_file = None if env_file is None else str(env_file)
         self._listener = bind(settings)
         self._token = RandomIds(SystemClock()).secret("hfs")
         self._file = ServerFile(Path(settings.data))
@@ -126,7 +129,13 @@ class Workers:
             )
         self._processes[number] = process
         membership = Membership(
-            self._settings, self._target, self._listener.fileno(), self._token, os.getpid(), announces
+            self._settings,
+            self._targets,
+            self._env_file,
+            self._listener.fileno(),
+            self._token,
+            os.getpid(),
+            announces,
         )
         ours.setblocking(False)
         with contextlib.suppress(OSError):  # it died already

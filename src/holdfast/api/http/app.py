@@ -17,6 +17,7 @@ from holdfast.api.http.auth import UNASKED, Authenticator
 from holdfast.api.http.call import Call, Services
 from holdfast.api.http.credentials import TOKEN_PARAMETER
 from holdfast.api.http.door import Door, answer_to
+from holdfast.api.http.enabling import require_enabled
 from holdfast.api.http.errors import BadHttp, MethodNotAllowed, PathNotFound
 from holdfast.api.http.origins import Origins
 from holdfast.api.http.query import without_parameter
@@ -55,8 +56,9 @@ class _LeanLitestar(Litestar):
 
 
 async def check_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Let a caller pass whose role the handler asks for: `opt={"role": …}`, else reader."""
+    """Let a caller pass whose role the handler asks for: `opt={"role": …}`, else reader; if the call is enabled."""
     scope = cast(Scope, connection.scope)
+    require_enabled(handler.opt.get("enabled_by"), exchange_of(scope).services.settings)
     if handler.opt.get("public") or scope["method"] == "OPTIONS":
         return
     grant = exchange_of(scope).grant

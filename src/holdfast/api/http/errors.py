@@ -6,7 +6,7 @@ own specification says otherwise.
   + HttpError
     - MalformedBody           408 BodyTimeout, 413 BodyTooLarge, 415 UnsupportedMediaType
     - InvalidQuery            UnknownParameter
-    - PathNotFound, MethodNotAllowed
+    - PathNotFound, NotEnabled, MethodNotAllowed
     - HostNotAllowed, OriginNotAllowed
     - BadHttp                 UriTooLong, HeadersTooLarge, HeadersTimeout
 * CapacityError
@@ -79,6 +79,13 @@ class PathNotFound(HttpError):
     """No route has this path."""
 
     code = "not_found"
+    status = 404
+
+
+class NotEnabled(HttpError):
+    """The call exists, but this server's settings switch it off; `key` names the key that does."""
+
+    code = "not_enabled"
     status = 404
 
 

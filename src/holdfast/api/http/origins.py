@@ -21,8 +21,16 @@ class Origins:
     own. `origins` are those whose pages may call; `*` means all of them, without credentials of the browser.
     """
 
-    def __init__(self, *, is_loopback: bool, allowed_hosts: Sequence[str] = (), origins: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        is_loopback: bool,
+        allowed_hosts: Sequence[str] = (),
+        origins: Sequence[str] = (),
+        methods: Sequence[str] = (),
+    ) -> None:
         self._hosts = _LOOPBACK_NAMES | {host.lower() for host in allowed_hosts} if is_loopback else None
+        self._methods = ", ".join(methods).encode("ascii") if methods else _METHODS
         self._is_any = "*" in origins
         self._origins = frozenset(origin.encode() for origin in origins if origin != "*")
 
@@ -65,7 +73,7 @@ class Origins:
 
     def preflight(self, asked_headers: bytes | None) -> list[Header]:
         """What a preflight is told beyond `headers_for`."""
-        headers: list[Header] = [(b"access-control-allow-methods", _METHODS), (b"access-control-max-age", b"600")]
+        headers: list[Header] = [(b"access-control-allow-methods", self._methods), (b"access-control-max-age", b"600")]
         if asked_headers:
             headers.append((b"access-control-allow-headers", asked_headers))
         return headers

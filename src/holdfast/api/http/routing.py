@@ -14,6 +14,7 @@ An API package exposes `api() -> Api`. Its handlers are plain Litestar handlers 
 * `opt={"role": …}` is the least role that may call; absent: reader. `opt={"public": True}`: no key is asked for.
   `opt={"stream_token": True}`: a stream token of the run in the path will do, and `?token=` is taken out of the query.
   `opt={"socket": True}`: a WebSocket may come without a key, to bring it with its first message.
+* `opt={"enabled_by": …}`: the call may be switched off; see enabling.py.
 * Path parameters are segments of the raw path, so that ids may contain `%2F`: `request.path_value("run_id")`.
 * Errors are raised, never returned: whatever leaves a handler goes through the API's `render`. The same function
   renders what the door refuses (no key, unknown path, wrong method …) for the paths that the API owns.

@@ -27,6 +27,7 @@ _CODES: Final[Mapping[str, tuple[int, str]]] = {
     "unauthorized": (401, "AUTH_ERROR"),
     "forbidden": (403, "FORBIDDEN"),
     "not_found": (404, "NOT_FOUND"),
+    "not_enabled": (404, "NOT_ENABLED"),
     "run_not_found": (404, "NOT_FOUND"),
     "agent_not_found": (404, "NOT_FOUND"),
     "thread_not_found": (404, "NOT_FOUND"),

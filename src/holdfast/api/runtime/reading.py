@@ -9,6 +9,7 @@ from litestar import get
 
 from holdfast.api.http.asgi import Answer, Header
 from holdfast.api.http.call import Call
+from holdfast.api.http.enabling import ASYNC_RUNS, SSE
 from holdfast.api.http.errors import InvalidQuery
 from holdfast.api.http.query import Query
 from holdfast.api.http.reply import Download, Reply, json_reply
@@ -41,7 +42,7 @@ async def show_run(request: Call) -> Answer:
     return json_reply(view, headers=run_headers(run))
 
 
-@get(["/runs", "/agents/{name:str}/runs"])
+@get(["/runs", "/agents/{name:str}/runs"], opt={"enabled_by": ASYNC_RUNS})
 async def list_runs(request: Call) -> Answer:
     """A page of the tenant's runs, newest first."""
     filters = _LIST_FILTERS if "name" in request.scope["path_params"] else (*_LIST_FILTERS, "agent")
@@ -76,7 +77,7 @@ def _run_query(request: Call, query: Query, agent: str | None, limit: int) -> Ru
     )
 
 
-@get("/runs/{run_id:str}/events", opt=_TOKEN)
+@get("/runs/{run_id:str}/events", opt={**_TOKEN, "enabled_by": SSE})
 async def follow_run(request: Call) -> Answer:
     """The run's events from a cursor on: stored ones, then live ones, to the end."""
     query = request.query("from_sequence", "timeout", *READING)

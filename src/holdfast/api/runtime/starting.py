@@ -10,6 +10,7 @@ from litestar import post
 
 from holdfast.api.http.asgi import Answer, Header
 from holdfast.api.http.call import Call
+from holdfast.api.http.enabling import ASYNC_RUNS, REST, SSE
 from holdfast.api.http.idempotency import REPLAYED
 from holdfast.api.http.query import Query, read_query
 from holdfast.api.http.reply import Reply, json_reply
@@ -25,7 +26,7 @@ from holdfast.model import Run, Status
 from holdfast.store.base import Started
 
 
-@post(["/invoke", "/agents/{name:str}/invoke"], opt={"role": "executor"})
+@post(["/invoke", "/agents/{name:str}/invoke"], opt={"role": "executor", "enabled_by": REST})
 async def invoke(request: Call) -> Answer:
     """Start a run and answer with its output when it ends, or with its interrupts when it waits."""
     started = await _start(request)
@@ -33,7 +34,7 @@ async def invoke(request: Call) -> Answer:
     return await _outcome(request, run, _headers(started))
 
 
-@post(["/invoke/stream", "/agents/{name:str}/invoke/stream"], opt={"role": "executor"})
+@post(["/invoke/stream", "/agents/{name:str}/invoke/stream"], opt={"role": "executor", "enabled_by": SSE})
 async def invoke_stream(request: Call) -> Answer:
     """Start a run and stream its events; a repeat under its Idempotency-Key goes on behind Last-Event-ID."""
     cursor = read_cursor((request.header(b"last-event-id") or b"").decode("latin-1"), "Last-Event-ID")
@@ -49,7 +50,7 @@ async def invoke_stream(request: Call) -> Answer:
     return event_stream(request, started.run, position, reading, is_post=True, idle=None, headers=headers)
 
 
-@post(["/runs", "/agents/{name:str}/runs"], opt={"role": "executor"})
+@post(["/runs", "/agents/{name:str}/runs"], opt={"role": "executor", "enabled_by": ASYNC_RUNS})
 async def start_run(request: Call) -> Answer:
     """Start a run and answer at once; its event `started` is durable by then."""
     return accepted(await _start(request))

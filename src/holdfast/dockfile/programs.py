@@ -1,0 +1,59 @@
+"""From what a Dockfile declares of an agent to the agent: its code is imported here, and nowhere else in this package."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from holdfast.agents.function import FunctionAgent
+from holdfast.agents.target import TargetError, load_reference
+from holdfast.dockfile.meaning import AgentPlan
+from holdfast.dockfile.problems import InvalidDockfile, Problem, refusal
+from holdfast.execution.program import Program
+from holdfast.model.lifecycle import Restart
+
+
+def program_of(plan: AgentPlan, folder: Path, file: str) -> Program:
+    """
+    The agent that a Dockfile in this folder declares.
+
+    Raises:
+        InvalidDockfile: its code cannot be imported, or is none that can be served.
+    """
+    try:
+        value = load_reference(plan.reference, folder)
+        return _entry(value, plan) if plan.spec.mode == "entrypoint" else _handler(value, plan)
+    except (TargetError, TypeError, ValueError) as exc:
+        raise _misfit(plan, file, str(exc)) from exc
+
+
+def _handler(value: Any, plan: AgentPlan) -> Program:
+    restart = Restart(plan.restart) if plan.restart is not None else Restart.WAITING
+    if isinstance(value, FunctionAgent):
+        restart = restart if plan.restart is not None else value.restart
+        value = value.function
+    if not callable(value):
+        raise TargetError(f"{plan.reference} is {type(value).__name__}, no function")
+    if not inspect.isroutine(value) and not inspect.isclass(value) and not hasattr(value, "func"):
+        value = value.__call__  # an object that can be called; its method tells whether it is async
+    made = FunctionAgent(value, plan.name, restart=restart, id=None, description=plan.spec.description)
+    made.framework = plan.framework
+    made.spec = plan.spec
+    return made
+
+
+def _entry(value: Any, plan: AgentPlan) -> Program:
+    """A graph, or what a factory of one returns; a factory is called once, now."""
+    if callable(value) and not hasattr(value, "invoke"):
+        try:
+            value = value()
+        except Exception as exc:  # the author's code may raise anything
+            raise TargetError(f"{plan.reference} cannot be called: {type(exc).__name__}: {exc}") from exc
+    if isinstance(value, FunctionAgent) or (inspect.isroutine(value) and plan.framework == "custom"):
+        return _handler(value, plan)
+    raise TargetError(f"{plan.reference} gives {type(value).__name__}, which has no method invoke")
+
+
+def _misfit(plan: AgentPlan, file: str, found: str) -> InvalidDockfile:
+    return refusal([Problem(file=file, path=plan.path, expected="code that can be served", found=found)])
