@@ -10,6 +10,7 @@ from typing import Any
 from holdfast import errors
 from holdfast.agents.function import agent
 from holdfast.execution.context import Context
+from holdfast.execution.program import AgentSpec, SafetyPolicy
 from holdfast.execution.sync import SyncContext
 
 
@@ -52,6 +53,15 @@ async def fleeting(context: Context, input: dict[str, Any]) -> dict[str, Any]:
     while not Path(input["gate"]).exists():  # noqa: ASYNC110, ASYNC240  # another process opens it
         await asyncio.sleep(0.01)
     return {}
+
+
+@agent("guarded")
+async def guarded(context: Context, input: dict[str, Any]) -> dict[str, Any]:
+    """Is not told what looks like an attack."""
+    return {}
+
+
+guarded.spec = AgentSpec(safety=SafetyPolicy(block_prompt_injection=True))
 
 
 @agent("say")

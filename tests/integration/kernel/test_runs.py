@@ -20,6 +20,7 @@ from holdfast.errors import (
     StepFailed,
     ThreadBusy,
 )
+from holdfast.execution.program import AgentSpec
 from holdfast.model import Run, Status
 from tests.support.kernel import CALLER, QUICK, Kernel, kernel, replace
 from tests.support.until import until
@@ -724,6 +725,30 @@ async def test_a_refused_approval_is_false(tmp_path: Path) -> None:
         outputs = [(await it.finished(run)).output for run in runs]
 
     assert outputs == [b'"left"', b'["left",0]']
+
+
+@pytest.mark.parametrize(
+    ("asked", "declared", "allowed", "limit"),
+    [
+        (None, None, None, None),
+        (5, None, None, 5),
+        (5, 4, 6, 4),
+        (5, 6, 4, 4),
+        (3, 6, 4, 3),
+        (None, 6, None, 6),
+    ],
+)
+async def test_the_least_time_limit_holds(
+    tmp_path: Path, asked: float | None, declared: float | None, allowed: float | None, limit: float | None
+) -> None:
+    """Of the call, of the agent and of the server."""
+    made = agent("limited")(speaker.function)
+    made.spec = AgentSpec(timeout_seconds=declared)
+
+    async with kernel(tmp_path, made, timeout_seconds=allowed) as it:
+        run = await it.start("limited", {"words": []}, timeout_seconds=asked)
+
+    assert run.timeout_seconds == limit
 
 
 async def test_a_cancel_outlives_the_process_that_was_stopping_the_code(tmp_path: Path) -> None:
