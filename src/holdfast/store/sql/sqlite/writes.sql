@@ -119,8 +119,8 @@ WITH RECURSIVE tenants (tenant) AS (
     -- A holder that let a waiting run go and died before it had looked at what came for it.
     SELECT i.number FROM inbox i CROSS JOIN heads h USING (number) CROSS JOIN runs r USING (number)
     WHERE h.lease_owner IS NULL AND r.status = 'waiting'
-), candidates (number, tenant, agent, priority, of_tenant, of_agent) AS (
-    SELECT r.number, r.tenant, r.agent, r.priority, 1, 1 FROM shares CROSS JOIN json_each((
+), candidates (number, tenant, busy, agent, priority, of_tenant, of_agent) AS (
+    SELECT r.number, r.tenant, shares.busy, r.agent, r.priority, 1, 1 FROM shares CROSS JOIN json_each((
         SELECT json_group_array(number) FROM (
             SELECT q.number FROM runs q CROSS JOIN heads h USING (number)
             WHERE q.status = 'queued' AND q.status IN ('queued', 'running', 'waiting') AND q.tenant = shares.tenant
@@ -132,7 +132,8 @@ WITH RECURSIVE tenants (tenant) AS (
     WHERE :tenant_most IS NULL OR shares.busy < :tenant_most
     UNION ALL
     SELECT * FROM (
-        SELECT r.number, r.tenant, r.agent, r.priority, 0, p.agent IS NOT r.agent
+        SELECT r.number, r.tenant, coalesce((SELECT busy FROM shares WHERE tenant = r.tenant), 0), r.agent, r.priority,
+            0, p.agent IS NOT r.agent
         FROM runs r CROSS JOIN agents ON agents.name = r.agent CROSS JOIN heads h ON h.number = r.number
         LEFT JOIN runs p ON p.number = r.parent
         WHERE r.status = 'queued' AND r.parent IS NOT NULL
@@ -141,12 +142,11 @@ WITH RECURSIVE tenants (tenant) AS (
         ORDER BY r.priority DESC, r.number LIMIT :limit
     )
     UNION ALL
-    SELECT r.number, r.tenant, r.agent, r.priority, 0, 0 FROM lost CROSS JOIN runs r USING (number)
+    SELECT r.number, r.tenant, coalesce((SELECT busy FROM shares WHERE tenant = r.tenant), 0), r.agent, r.priority, 0, 0
+    FROM lost CROSS JOIN runs r USING (number)
     WHERE r.status <> 'queued' AND r.agent IN (SELECT name FROM agents)
 ), placed AS (
-    SELECT candidates.*, coalesce(shares.busy, 0) + row_number() OVER mine AS place,
-        coalesce(shares.busy, 0) + sum(of_tenant) OVER mine AS share
-    FROM candidates LEFT JOIN shares USING (tenant)
+    SELECT *, busy + row_number() OVER mine AS place, busy + sum(of_tenant) OVER mine AS share FROM candidates
     WINDOW mine AS (PARTITION BY tenant ORDER BY priority DESC, number ROWS UNBOUNDED PRECEDING)
 ), fitting AS (
     SELECT *, sum(of_agent) OVER (
@@ -155,7 +155,7 @@ WITH RECURSIVE tenants (tenant) AS (
     FROM placed WHERE NOT of_tenant OR :tenant_most IS NULL OR share <= :tenant_most
 )
 SELECT number FROM fitting JOIN agents ON agents.name = fitting.agent
-WHERE NOT of_agent OR most IS NULL OR busy + share_of_agent <= most
+WHERE NOT of_agent OR most IS NULL OR agents.busy + share_of_agent <= most
 ORDER BY place, priority DESC, number LIMIT :limit
 
 -- name: has_place
