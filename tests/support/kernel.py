@@ -110,11 +110,11 @@ async def read_all(reader: Reader) -> list[dict[str, Any]]:
 async def kernel(
     directory: Path, *agents: FunctionAgent, settings: WorkerSettings = QUICK, crash: bool = False, **options: Any
 ) -> AsyncIterator[Kernel]:
-    """A running kernel on an embedded store; with `crash` its end is a death."""
+    """A running kernel on an embedded store, or on `store`; with `crash` its end is a death."""
     clock = options.pop("clock", None) or SystemClock()
     damage = options.pop("damage", None)
     ids = RandomIds(clock)
-    store = SQLiteStore(directory, clock=clock)
+    store: Store = options.pop("store", None) or SQLiteStore(directory, clock=clock)
     info = await store.open()
     if damage is not None:
         _damage(directory, damage)
