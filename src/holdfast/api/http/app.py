@@ -13,7 +13,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.plugins import PluginProtocol
 
 from holdfast.api.http.asgi import Application, Message, Receive, Scope, Send, exchange_of
-from holdfast.api.http.auth import UNASKED, Authenticator
+from holdfast.api.http.auth import UNASKED, Authenticator, Grant
 from holdfast.api.http.call import Call, Services
 from holdfast.api.http.credentials import TOKEN_PARAMETER
 from holdfast.api.http.door import Door, answer_to
@@ -58,10 +58,15 @@ class _LeanLitestar(Litestar):
 async def check_role(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
     """Let a caller pass whose role the handler asks for: `opt={"role": …}`, else reader; if the call is enabled."""
     scope = cast(Scope, connection.scope)
-    require_enabled(handler.opt.get("enabled_by"), exchange_of(scope).services.settings)
-    if handler.opt.get("public") or scope["method"] == "OPTIONS":
+    settings = exchange_of(scope).services.settings
+    require_enabled(handler.opt.get("enabled_by"), settings)
+    if scope["method"] == "OPTIONS":
         return
     grant = exchange_of(scope).grant
+    if handler.opt.get("public"):
+        if "page" in handler.opt and not settings.public_pages:
+            _check_page(grant, handler.opt["page"])
+        return
     if grant is UNASKED and handler.opt.get("socket"):
         return
     takes_token = bool(handler.opt.get("stream_token"))
@@ -70,6 +75,12 @@ async def check_role(connection: ASGIConnection[Any, Any, Any, Any], handler: Ba
     if takes_token:
         scope["query_string"] = without_parameter(scope["query_string"], TOKEN_PARAMETER)
     grant.caller.require(handler.opt.get("role", "reader"))
+
+
+def _check_page(grant: Grant, permission: str) -> None:
+    """Let a caller pass who may see a page about the server."""
+    if grant.run_id is not None or not grant.caller.may(permission):
+        raise Forbidden(f"this page needs the permission {permission}", needed=permission)
 
 
 def _check_token(run_id: str, scope: Scope, *, takes_token: bool) -> None:

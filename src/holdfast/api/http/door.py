@@ -22,7 +22,7 @@ from holdfast.api.http.credentials import find_grant
 from holdfast.api.http.errors import BodyTimeout, BodyTooLarge, NotReady, OriginNotAllowed, PathNotFound
 from holdfast.api.http.origins import Origins
 from holdfast.api.http.reply import Parting, Reply
-from holdfast.api.http.routing import Api, Owner, Refusal, normal_path, owner_of, routes_with
+from holdfast.api.http.routing import Api, Owner, Refusal, normal_path, owner_of, public_routes, routes_with
 from holdfast.errors import HoldfastError, Unauthenticated
 
 log = structlog.get_logger(__name__)
@@ -49,7 +49,7 @@ class Door:
         self._apis = apis
         self._authenticator = authenticator
         self._origins = origins
-        self._is_public = routes_with("public", apis.values())
+        self._is_public = public_routes(apis.values(), public_pages=services.settings.public_pages)
         self._is_socket = routes_with("socket", apis.values())
         self._services = services
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
+
 from holdfast.api.http.errors import NotEnabled
+from holdfast.api.http.routing import Api
 from holdfast.settings import Settings
 
 REST: Final = "rest"
@@ -27,6 +30,12 @@ _SWITCHES: Final[Mapping[str, tuple[Callable[[Settings], bool], str, str]]] = {
 def is_enabled(group: str | None, settings: Settings) -> bool:
     """Whether the calls of a group (None: of none) exist on this server."""
     return group is None or _SWITCHES[group][0](settings)
+
+
+def enabled_part(api: Api, settings: Settings) -> Api:
+    """An API with the calls that exist on this server."""
+    handlers = [handler for handler in api.handlers if is_enabled(handler.opt.get("enabled_by"), settings)]
+    return msgspec.structs.replace(api, handlers=handlers)
 
 
 def require_enabled(group: str | None, settings: Settings) -> None:

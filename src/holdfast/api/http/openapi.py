@@ -28,9 +28,15 @@ _PATH_PARAMETER: Final = re.compile(r"{(\w+)(?::\w+)?}")
 
 
 def document(
-    apis: Sequence[Api], programs: Sequence[Program], default_agent: str | None, *, version: str, is_open: bool
+    apis: Sequence[Api],
+    programs: Sequence[Program],
+    default_agent: str | None,
+    *,
+    version: str,
+    is_open: bool,
+    public_pages: bool = True,
 ) -> dict[str, Any]:
-    """The whole document. `is_open`: no key is asked for."""
+    """The whole document. `is_open`: no key is asked for; `public_pages`: nor for the pages about the server."""
     schemas: dict[str, Any] = {}
     for api in apis:
         schemas |= api.schemas
@@ -46,7 +52,7 @@ def document(
         "servers": [{"url": "/"}],
         "tags": [{"name": api.name, "description": f"The {api.name.title()} API"} for api in apis],
         **({} if is_open else {"security": [{"apiKey": []}, {"bearer": []}]}),
-        "paths": _paths(apis, [program.name for program in programs], is_open=is_open),
+        "paths": _paths(apis, [program.name for program in programs], is_open=is_open, public_pages=public_pages),
         "components": {
             "schemas": schemas,
             "securitySchemes": {
@@ -75,22 +81,30 @@ def routes_of(api: Api) -> Iterable[tuple[str, str, Any]]:
                 yield method, path, handler
 
 
-def _paths(apis: Sequence[Api], agents: Sequence[str], *, is_open: bool) -> dict[str, Any]:
+def _paths(apis: Sequence[Api], agents: Sequence[str], *, is_open: bool, public_pages: bool) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for api in apis:
         for method, path, handler in routes_of(api):
             operation = api.operations.get(operation_key(method, path))
             if operation is not None:
                 paths.setdefault(shown_path(path), {})[method.lower()] = _operation(
-                    api, method, path, handler, operation, agents, is_open=is_open
+                    api, method, path, handler, operation, agents, is_open=is_open, public_pages=public_pages
                 )
     return paths
 
 
 def _operation(
-    api: Api, method: str, path: str, handler: Any, operation: Operation, agents: Sequence[str], *, is_open: bool
+    api: Api,
+    method: str,
+    path: str,
+    handler: Any,
+    operation: Operation,
+    agents: Sequence[str],
+    *,
+    is_open: bool,
+    public_pages: bool,
 ) -> dict[str, Any]:
-    is_public = bool(handler.opt.get("public"))
+    is_public = bool(handler.opt.get("public")) and (public_pages or "page" not in handler.opt)
     text = inspect.getdoc(handler.fn) or ""
     summary, _, rest = text.partition("\n\n")
     shown: dict[str, Any] = {

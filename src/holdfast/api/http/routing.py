@@ -14,6 +14,7 @@ An API package exposes `api() -> Api`. Its handlers are plain Litestar handlers 
 * `opt={"role": …}` is the least role that may call; absent: reader. `opt={"public": True}`: no key is asked for.
   `opt={"stream_token": True}`: a stream token of the run in the path will do, and `?token=` is taken out of the query.
   `opt={"socket": True}`: a WebSocket may come without a key, to bring it with its first message.
+* `opt={"page": …}` beside public: the permission that a key needs where the setting `public_pages` is off.
 * `opt={"enabled_by": …}`: the call may be switched off; see enabling.py.
 * Path parameters are segments of the raw path, so that ids may contain `%2F`: `request.path_value("run_id")`.
 * Errors are raised, never returned: whatever leaves a handler goes through the API's `render`. The same function
@@ -23,7 +24,7 @@ An API package exposes `api() -> Api`. Its handlers are plain Litestar handlers 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import quote, unquote_to_bytes
 
@@ -88,7 +89,7 @@ def owner_of(path: str) -> Owner:
     return "workflow" if first.startswith("webhooks") else "runtime"
 
 
-def routes_with(option: str, apis: Iterable[Api]) -> Callable[[str, str], bool]:
+def routes_with(option: str, apis: Collection[Api]) -> Callable[[str, str], bool]:
     """Whether a method and a normal path are those of a handler with this option, such as `opt={"public": True}`."""
     patterns: dict[str, list[str]] = {}
     for api in apis:
@@ -105,6 +106,14 @@ def routes_with(option: str, apis: Iterable[Api]) -> Callable[[str, str], bool]:
         return pattern is not None and pattern.match(path) is not None
 
     return has_it
+
+
+def public_routes(apis: Collection[Api], *, public_pages: bool = True) -> Callable[[str, str], bool]:
+    """Whether a method and a normal path need no key; pages about the server, if they are public."""
+    is_public, is_page = routes_with("public", apis), routes_with("page", apis)
+    if public_pages:
+        return is_public
+    return lambda method, path: is_public(method, path) and not is_page(method, path)
 
 
 def normal_path(raw: bytes) -> str:

@@ -90,9 +90,11 @@ async def show_info(request: Call) -> Answer:
     """What an agent is."""
     program = _agent(request)
     spec = spec_of(program)
+    rotation = request.services.access.rotation_days
     return json_reply(
         {
             "success": True,
+            **({} if rotation is None else {"rotation_days": rotation}),
             "agent": {
                 "name": program.name,
                 "description": _description(program),
