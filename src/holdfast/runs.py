@@ -7,17 +7,16 @@ It knows tenants, roles and runs, and no API. Whatever an API shows or accepts, 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from holdfast.caller import NO_ROLE, ROLES, Caller
 from holdfast.clock import Clock
 from holdfast.errors import (
     AgentNotFound,
-    Forbidden,
     InterruptAmbiguous,
     InterruptNotFound,
     InvalidAnswer,
@@ -29,114 +28,29 @@ from holdfast.errors import (
     Stopping,
     ThreadNotFound,
 )
-from holdfast.execution.admission import admitted, off_loop
+from holdfast.execution.admission import admitted_request
+from holdfast.execution.answers import ToolOutput, canonical_answers, check_repeated
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.events import segment_of, started_event
-from holdfast.execution.facts import Given, resolved_already
+from holdfast.execution.facts import Given
 from holdfast.execution.fork_point import point_at, point_before
-from holdfast.execution.forking import Inherited, inherit, with_answers
+from holdfast.execution.forking import inherit, with_answers
 from holdfast.execution.program import Program, spec_of
 from holdfast.execution.record import Record
+from holdfast.execution.requests import ForkRequest, StartRequest, fingerprint
 from holdfast.execution.worker import Worker
 from holdfast.ids import RUN_ID, Ids
-from holdfast.journal import Journal, Reader, Signal, chain
-from holdfast.model import DEFAULT_TENANT, Cancel, Interrupt, Kind, Message, Run, Status, Step, Thread
+from holdfast.journal import Journal, Reader, Signal
+from holdfast.journal.proof import Verified, export, verify
+from holdfast.model import Cancel, Interrupt, Kind, Message, Run, Status, Step, Thread
 from holdfast.model.encoding import decode_event, repair_value
-from holdfast.model.interrupt import canonical_answer, canonical_tool_output
-from holdfast.rates import Rate, RateLimiter
+from holdfast.rates import RateLimiter
 from holdfast.shutdown import Shutdown
-from holdfast.store.base import Behind, IdempotencyRow, RunQuery, Started, StartRun
-
-ROLES: Final = ("reader", "executor", "operator", "admin")
-NO_ROLE: Final = "none"
-"""Of a caller whom its Dockfile lets call nothing of runs."""
+from holdfast.store.base import Behind, RunQuery, Started, StartRun
 
 _CHILD_NAMESPACE: Final = uuid.UUID("5b8f3c52-6f0e-5d0a-9c50-0c6f5c8a4e11")
-EXPORT_PAGE_BYTES = 256 * 1024
 # A run can come to wait without an event of its own; whoever waits for that looks again this often.
 RECHECK_SECONDS = 1.0
-
-
-class Caller(msgspec.Struct, frozen=True):
-    """Who calls: the key's name, tenant and role; and what a Dockfile grants it, where one does."""
-
-    name: str = ""
-    tenant: str = DEFAULT_TENANT
-    role: str = "admin"
-    trust: str = "standard"
-    permissions: tuple[str, ...] | None = None  # None: those of the role
-    rate: Rate | None = None  # None: it may start as many runs as it likes
-
-    def has(self, role: str) -> bool:
-        """Whether this caller's role includes another."""
-        return self.role != NO_ROLE and ROLES.index(self.role) >= ROLES.index(role)
-
-    def may(self, permission: str) -> bool:
-        """Whether this caller has a permission, such as `view_metrics`; without a Dockfile every role has all."""
-        return self.has("reader") if self.permissions is None else permission in self.permissions
-
-    def require(self, role: str) -> None:
-        """
-        Let the caller pass, or refuse.
-
-        Raises:
-            Forbidden: the role is too low; `needed` names one that is not.
-        """
-        if not self.has(role) and self.permissions is not None and "invoke" not in self.permissions:
-            raise Forbidden("this needs the permission invoke, which none of the caller's roles has", needed=role)
-        if not self.has(role):
-            raise Forbidden(f"this needs the role {role}; the key has {self.role}", needed=role)
-
-
-class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is started with. Everything in it was checked by the API that made it, but for agent and ids."""
-
-    agent: str | None = None  # None: the default agent
-    input: Any = None
-    run_id: str | None = None
-    thread_id: str | None = None
-    message: str | None = None  # kept as the user's message of the thread
-    media: Sequence[Any] = ()
-    supersedes: tuple[int, ...] = ()
-    metadata: dict[str, Any] = {}
-    timeout_seconds: float | None = None
-    priority: int | None = None  # None: what the agent declares
-    parent: int | None = None
-    idempotency: IdempotencyRow | None = None
-    facts: dict[str, Any] = {}  # further fields of the event `started`
-    inherited: Inherited = Inherited()  # what a fork has on record already
-
-
-class ForkRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Where a fork leaves the old run: in front of the step with this key, else of an event.
-
-    In `start`, an input that is UNSET stands for the old run's; agent and metadata are always the old run's.
-    """
-
-    from_sequence: int = 0
-    step: str | None = None
-    start: StartRequest = StartRequest(input=msgspec.UNSET)
-
-
-class ToolOutput(msgspec.Struct, frozen=True):
-    """What the caller's process made of one tool call."""
-
-    tool_call_id: str
-    output: str
-    errored: bool = False
-    error_message: str | None = None
-
-
-class Verified(msgspec.Struct, frozen=True):
-    """What a look at every byte of a journal found."""
-
-    run_id: str
-    ok: bool
-    events: int
-    segments: int
-    hash: str
-    first_bad_sequence: int | None = None
 
 
 class _Limits(NamedTuple):
@@ -230,7 +144,7 @@ class Runs:
             raise InvalidRequest(
                 "run_id: 1 to 128 letters, digits, _ or -, the first a letter or digit", field="run_id"
             )
-        request = await _admitted(program, request)
+        request = await admitted_request(spec_of(program), request)
         if self.worker.is_stopping or self.shutdown.is_set:
             raise Stopping("the server is stopping; try again", retry_after=1)
         run, message = self._new_run(caller, program, request)
@@ -479,9 +393,9 @@ class Runs:
         caller.require(interrupt.answer_role)
         if interrupt.kind is Kind.TIMER:
             raise InvalidAnswer("a timer takes no answer")
-        answers = self._canonical(interrupt, answer, note, blocks)
+        answers = canonical_answers(interrupt, answer, note=note, blocks=blocks)
         if run.status.is_final:
-            self._check_repeated(run, interrupt, answers)
+            check_repeated(run, interrupt, answers)
             return interrupt
         for part_id, data in answers:
             given = Given(data, "caller", caller.name, self._clock.now())
@@ -502,35 +416,6 @@ class Runs:
             names = [item.interrupt_id for item in pending]
             raise InterruptAmbiguous(f"run {run.run_id} waits for {len(names)} answers: name one", interrupt_ids=names)
         return pending[0]
-
-    def _canonical(
-        self, interrupt: Interrupt, answer: Any, note: str | None, blocks: Any
-    ) -> Sequence[tuple[str, bytes]]:
-        if interrupt.kind is not Kind.TOOL:
-            return [("", canonical_answer(interrupt, repair_value(answer), note=note, blocks=blocks))]
-        if not isinstance(answer, list) or not answer or not all(isinstance(item, ToolOutput) for item in answer):
-            raise InvalidAnswer("the answer to tool calls is a list with an output or an error for each call")
-        # In the order of the parts, whatever order they come in: of two rivals, one is stopped at the first part.
-        place = {part.tool_call_id: number for number, part in enumerate(interrupt.parts)}
-        given = [item.tool_call_id for item in answer]
-        if set(given) - set(place) or len(set(given)) != len(given):
-            raise InvalidAnswer(f"the calls of this interrupt are {', '.join(sorted(place))}, each answered once")
-        return [
-            (
-                item.tool_call_id,
-                canonical_tool_output(item.output, errored=item.errored, error_message=item.error_message),
-            )
-            for item in sorted(answer, key=lambda item: place[item.tool_call_id])
-        ]
-
-    def _check_repeated(self, run: Run, interrupt: Interrupt, answers: Sequence[tuple[str, bytes]]) -> None:
-        stored = {part.tool_call_id: part for part in interrupt.parts}
-        for part_id, data in answers:
-            part = stored[part_id]
-            if part.answer is None:
-                raise RunFinished(f"run {run.run_id} is {run.status}", status=run.status.value)
-            if part.answer != data or part.by != "caller":
-                raise resolved_already(interrupt, part.answer, part.by)
 
     async def cancel(self, caller: Caller, run_id: str, *, reason: str = "", wait: float = 5.0) -> Run:
         """
@@ -590,53 +475,14 @@ class Runs:
     # Export
 
     async def export(self, caller: Caller, run_id: str) -> AsyncIterator[bytes]:
-        """
-        The stored journal byte for byte, between control lines (`{"kind": …`), as JSON lines.
-
-        Each segment is followed by its hash; the first line gives the hash before the first one.
-        """
+        """The stored journal byte for byte, between control lines, as JSON lines; see `holdfast.journal.proof`."""
         run = await self.get(caller, run_id)
-        head = {"kind": "journal", "format": 1, "run_id": run.run_id, "epoch": run.epoch}
-        yield _line({**head, "prior": run.prior_hash.hex(), "input": msgspec.Raw(run.input)})
-        after = run.first_sequence - 1
-        while after < run.tail_sequence:
-            page = await self.store.segments(run.number, after=after, bytes_max=EXPORT_PAGE_BYTES)
-            if not page:
-                raise JournalCorrupt(f"run {run_id}: nothing is stored behind {after}", first_bad_sequence=after + 1)
-            for segment in page:
-                yield segment.body
-                control = {"kind": "segment", "first": segment.first, "last": segment.last}
-                yield _line({**control, "hash": segment.hash.hex()})
-                after = segment.last
-        yield _line({"kind": "end", "status": run.status.value, "tail_sequence": run.tail_sequence})
+        async for piece in export(self.store, run):
+            yield piece
 
     async def verify(self, caller: Caller, run_id: str) -> Verified:
         """Read every byte of a journal and compute its hash chain anew."""
-        run = await self.get(caller, run_id)
-        chained, after, events, segments = run.prior_hash, run.first_sequence - 1, 0, 0
-        while after < run.tail_sequence:
-            page = await self.store.segments(run.number, after=after, bytes_max=EXPORT_PAGE_BYTES)
-            for segment in page:
-                chained = chain(chained, segment.body)
-                count = segment.body.count(b"\n")
-                if segment.first != after + 1 or count != segment.last - after or chained != segment.hash:
-                    return Verified(run_id, False, events, segments, chained.hex(), after + 1)
-                after, events, segments = segment.last, events + count, segments + 1
-            if not page:
-                return Verified(run_id, False, events, segments, chained.hex(), after + 1)
-        # The run may have grown since its row was read; then the row's hash is not that of the end.
-        ok = chained == run.head_hash or after > run.tail_sequence
-        return Verified(run_id, ok, events, segments, chained.hex(), None if ok else run.tail_sequence)
-
-
-async def _admitted(program: Program, request: StartRequest) -> StartRequest:
-    """The request with its input as the agent declares it."""
-    spec = spec_of(program)
-    if spec.input_schema is None and not spec.safety.block_prompt_injection:
-        return request
-    given = repair_value(request.input)
-    size = len(encode_result(given, what="the input"))
-    return msgspec.structs.replace(request, input=await off_loop(size, admitted, spec, given))
+        return await verify(self.store, await self.get(caller, run_id))
 
 
 async def _until_notable(reader: Reader) -> None:
@@ -647,13 +493,4 @@ async def _until_notable(reader: Reader) -> None:
             return
 
 
-def fingerprint(query: Any, body: Any) -> bytes:
-    """SHA-256 of a call's query and JSON value: what makes two calls with one Idempotency-Key the same."""
-    return hashlib.sha256(msgspec.json.encode([query, body], order="sorted")).digest()
-
-
-def _line(value: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(value) + b"\n"
-
-
-__all__ = ["Caller", "ForkRequest", "Runs", "StartRequest", "ToolOutput", "Verified", "fingerprint"]
+__all__ = ["NO_ROLE", "ROLES", "Caller", "ForkRequest", "Runs", "StartRequest", "ToolOutput", "Verified", "fingerprint"]

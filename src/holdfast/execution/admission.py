@@ -15,10 +15,12 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from holdfast.errors import InvalidInput, InvalidOutput, PolicyViolation
-from holdfast.execution.codec import decode_result
+from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.program import AgentSpec
+from holdfast.execution.requests import StartRequest
 from holdfast.execution.schema import Misfit, pointer_of, schema_of, shown_path, without
 from holdfast.execution.threads import run_in_thread
+from holdfast.model.encoding import repair_value
 
 T = TypeVar("T")
 
@@ -150,3 +152,12 @@ def _texts(value: Any) -> Iterator[str]:
             waiting += [*item.keys(), *item.values()]
         elif isinstance(item, list | tuple):
             waiting += item
+
+
+async def admitted_request(spec: AgentSpec, request: StartRequest) -> StartRequest:
+    """The request with its input as the agent declares it."""
+    if spec.input_schema is None and not spec.safety.block_prompt_injection:
+        return request
+    given = repair_value(request.input)
+    size = len(encode_result(given, what="the input"))
+    return msgspec.structs.replace(request, input=await off_loop(size, admitted, spec, given))
