@@ -20,15 +20,24 @@ COPY_BYTES_MAX = 4096
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
+HandOver = Callable[[asyncio.Protocol], tuple[bytes, Callable[[], None]]]
+
+
 class Connection:
     """Made by our protocol for each connection; found in the scope's extensions under `holdfast`."""
 
-    __slots__ = ("_flow", "_sent", "_transport", "is_lost", "on_lost")
+    __slots__ = ("_flow", "_hand_over", "_sent", "is_lost", "on_lost", "transport")
 
-    def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        flow: FlowControl,
+        hand_over: HandOver | None = None,
+    ) -> None:
         self.is_lost = False
         self.on_lost: Callable[[], None] | None = None
-        self._transport = transport
+        self.transport = transport
+        self._hand_over = hand_over
         self._flow = flow
         self._sent = 0
 
@@ -39,9 +48,9 @@ class Connection:
         head = b"%x\r\n" % len(data)
         self._sent += len(head) + len(data) + 2
         if len(data) < COPY_BYTES_MAX:
-            self._transport.write(b"".join((head, data, b"\r\n")))
+            self.transport.write(b"".join((head, data, b"\r\n")))
         else:
-            self._transport.writelines((head, data, b"\r\n"))
+            self.transport.writelines((head, data, b"\r\n"))
 
     @property
     def is_paused(self) -> bool:
@@ -57,7 +66,7 @@ class Connection:
         """How many bytes wait for the other side, here and in the system."""
         if self.is_lost:
             return 0
-        return self._transport.get_write_buffer_size() + _unacknowledged(self._transport)
+        return self.transport.get_write_buffer_size() + _unacknowledged(self.transport)
 
     @property
     def taken(self) -> int:
@@ -66,20 +75,44 @@ class Connection:
 
     def close(self) -> None:
         """Send what waits, then close: a chunked body ends without its last chunk."""
-        self._transport.close()
+        self.transport.close()
 
     def abort(self) -> None:
         """Close at once, by a reset; what waits is thrown away, in the system too."""
-        sock = self._transport.get_extra_info("socket")
+        sock = self.transport.get_extra_info("socket")
         if sock is not None and not self.is_lost:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.abort()
+        self.transport.abort()
+
+    def hand_over(self, protocol: asyncio.Protocol) -> tuple[bytes, Callable[[], None]]:
+        """
+        Let another protocol have the connection, from the next byte on. What came behind the request comes back, and
+        what the protocol has to call when it is over.
+
+        Raises:
+            ConnectionError: it is gone.
+        """
+        if self.is_lost or self._hand_over is None:
+            raise ConnectionAbortedError("the client left")
+        return self._hand_over(protocol)
 
     def lost(self) -> None:
         """For the protocol: the connection is gone."""
         self.is_lost = True
         if self.on_lost is not None:
             self.on_lost()
+
+
+class SocketConnection(Connection):
+    """The connection of a WebSocket: what is written goes out as it is."""
+
+    __slots__ = ()
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write whole frames. It never waits; see `is_paused`."""
+        if not self.is_lost:
+            self._sent += len(data)
+            self.transport.write(data)
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:

@@ -8,6 +8,7 @@ own specification says otherwise.
     - InvalidQuery            UnknownParameter
     - PathNotFound, NotEnabled, MethodNotAllowed
     - HostNotAllowed, OriginNotAllowed
+    - UpgradeRequired
     - BadHttp                 UriTooLong, HeadersTooLarge, HeadersTimeout
 * CapacityError
   + NotReady
@@ -112,6 +113,13 @@ class OriginNotAllowed(HttpError):
 
     code = "origin_not_allowed"
     status = 403
+
+
+class UpgradeRequired(HttpError):
+    """The path is that of a WebSocket, and the request does not ask for one."""
+
+    code = "upgrade_required"
+    status = 426
 
 
 class BadHttp(HttpError):

@@ -26,9 +26,9 @@ POLL_SECONDS = 0.05
 REPLAYED: Final = (b"idempotency-replayed", b"true")
 
 
-def idempotency_row(call: Call, query: Any, body: Any) -> IdempotencyRow | None:
-    """The row of this call, kept for 24 h; None if it came without a key."""
-    key = call.idempotency_key()
+def idempotency_row(call: Call, query: Any, body: Any, key: str | None = None) -> IdempotencyRow | None:
+    """The row of this call, kept for 24 h; None if it came without a key. On a WebSocket a message brings the key."""
+    key = key or call.idempotency_key()
     if key is None:
         return None
     now = call.services.clock.now()

@@ -9,6 +9,7 @@ connection is closed, half at first, so that a client that is still sending gets
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -25,6 +26,8 @@ HEADER_LINES_MAX = 100
 # The parser keeps an unfinished header line to itself, so what it was fed is counted as well.
 HEAD_BYTES_MAX = HEADER_BYTES_MAX + 2 * URL_BYTES_MAX
 LINGER_SECONDS = 1.0
+# A client of a WebSocket waits for its answer before it sends anything; one that does not is not read on for long.
+EARLY_BYTES_MAX = 64 * 1024
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -32,10 +35,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
-        self._connection = Connection(transport, self.flow)
+        self._connection = Connection(transport, self.flow, self._hand_over)
         self._extensions = {"holdfast": self._connection}
         self._refusal: BadHttp | None = None
         self._is_refused = False
+        self._is_upgrade = False
+        self._early = bytearray()
         self._is_head_open = False
         self._head_bytes = 0
         self._header_bytes = 0
@@ -52,11 +57,16 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_refused:
             return
+        if self._is_upgrade:
+            self._keep_early(data)
+            return
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            pass  # no protocol to upgrade to: the request is answered as any other
+        except httptools.HttpParserUpgrade as exc:
+            # A WebSocket, if its handler takes it as one. Any other protocol is not known here: the request is
+            # answered like all others.
+            self._on_upgrade(data[exc.args[0] :])
         except httptools.HttpParserError as exc:
             self._refuse(self._refusal or BadHttp(f"this is no HTTP/1.1 request: {exc}"))
             return
@@ -91,6 +101,33 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_head_open = False
         self._head_is_complete()
         super().on_headers_complete()
+        if self._get_upgrade() == b"websocket":
+            # What follows is no HTTP, so the connection ends with the answer, unless it becomes a WebSocket.
+            self._is_upgrade = True
+            self.cycle.keep_alive = False
+
+    # Handing over to a WebSocket
+
+    def _on_upgrade(self, following: bytes) -> None:
+        if self._is_upgrade:
+            self._keep_early(following)
+
+    def _keep_early(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > EARLY_BYTES_MAX:
+            self.flow.pause_reading()
+
+    def _hand_over(self, protocol: asyncio.Protocol) -> tuple[bytes, Callable[[], None]]:
+        self._head_is_complete()
+        # There is nothing left to answer; uvicorn would see to that.
+        self.cycle.disconnected = True
+        self.connections.discard(self)
+        connections: set[Any] = self.connections
+        connections.add(protocol)
+        self.transport.set_protocol(protocol)
+        self.flow.resume_reading()
+        early, self._early = bytes(self._early), bytearray()
+        return early, lambda: connections.discard(protocol)
 
     # Refusing
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast.api.http.routing import Api
 from holdfast.api.http.strict_json import SAFE_INTEGER_MAX
-from holdfast.api.runtime import changing, describing, forking, public, reading, starting, tokens
+from holdfast.api.runtime import changing, describing, forking, public, reading, sockets, starting, tokens
 from holdfast.api.runtime.operations import OPERATIONS, SCHEMAS
 from holdfast.api.runtime.problems import MEDIA_TYPE, render
 
@@ -19,6 +19,7 @@ def api(*, public_only: bool = False) -> Api:
         *changing.HANDLERS,
         *forking.HANDLERS,
         *tokens.HANDLERS,
+        *sockets.HANDLERS,
     )
     return Api(
         name="runtime",

@@ -14,7 +14,7 @@ from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.runtime.reading import run_headers
 from holdfast.api.runtime.views import answer_view, receipt_view
 from holdfast.errors import InvalidAnswer, InvalidRequest
-from holdfast.model import Interrupt, Kind
+from holdfast.model import Interrupt, Kind, Run
 from holdfast.runs import ToolOutput
 
 CANCEL_WAIT_SECONDS = 5.0
@@ -42,8 +42,7 @@ async def cancel_run(request: Call) -> Answer:
 
 
 async def _cancel(request: Call, query: Any, body: Any, reason: str) -> Reply:
-    if len(reason) > REASON_MAX:
-        raise InvalidRequest(f"reason is at most {REASON_MAX} characters", field="reason")
+    check_reason(reason)
     given = query.number("wait", least=0, most=CANCEL_WAIT_SECONDS_MAX)
     wait = CANCEL_WAIT_SECONDS if given is None else given
 
@@ -52,6 +51,15 @@ async def _cancel(request: Call, query: Any, body: Any, reason: str) -> Reply:
         return json_reply(receipt_view(run), 200 if run.status.is_final else 202, run_headers(run))
 
     return await once(request, query, body, work)
+
+
+def check_reason(reason: str) -> None:
+    """
+    Raises:
+        InvalidRequest: it is too long.
+    """
+    if len(reason) > REASON_MAX:
+        raise InvalidRequest(f"reason is at most {REASON_MAX} characters", field="reason")
 
 
 @post("/runs/{run_id:str}/interrupts/{interrupt_id:str}", opt={"role": "executor"})
@@ -65,22 +73,25 @@ async def answer_interrupt(request: Call) -> Answer:
 
     async def work() -> Reply:
         run = await request.runs.get(request.caller, request.path_value("run_id"))
-        interrupt_id = request.path_value("interrupt_id")
-        known = {item.interrupt_id: item for item in await request.runs.interrupts(request.caller, run.run_id)}
-        answer = body["answer"]
-        if interrupt_id in known and known[interrupt_id].kind is Kind.TOOL:
-            answer = _tool_outputs(answer, known[interrupt_id])
-        interrupt = await request.runs.answer(request.caller, run.run_id, answer, interrupt_id=interrupt_id)
-        reply = {
-            "interrupt_id": interrupt.interrupt_id,
-            "status": interrupt.status,
-            "answer": answer_view(interrupt),
-            "by": interrupt.parts[-1].by,
-            "sequence": interrupt.resolved_sequence,
-        }
+        reply = await give_answer(request, run, request.path_value("interrupt_id"), body["answer"])
         return json_reply(reply, headers=run_headers(run))
 
     return await once(request, query, body, work)
+
+
+async def give_answer(request: Call, run: Run, interrupt_id: str, answer: Any) -> dict[str, Any]:
+    """Answer an interrupt as this API takes answers; what it tells of that comes back."""
+    known = {item.interrupt_id: item for item in await request.runs.interrupts(request.caller, run.run_id)}
+    if interrupt_id in known and known[interrupt_id].kind is Kind.TOOL:
+        answer = _tool_outputs(answer, known[interrupt_id])
+    interrupt = await request.runs.answer(request.caller, run.run_id, answer, interrupt_id=interrupt_id)
+    return {
+        "interrupt_id": interrupt.interrupt_id,
+        "status": interrupt.status,
+        "answer": answer_view(interrupt),
+        "by": interrupt.parts[-1].by,
+        "sequence": interrupt.resolved_sequence,
+    }
 
 
 def _tool_outputs(answer: Any, interrupt: Interrupt) -> list[ToolOutput]:

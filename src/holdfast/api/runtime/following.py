@@ -15,6 +15,7 @@ import msgspec
 from holdfast.api.http.asgi import Header
 from holdfast.api.http.call import Call
 from holdfast.api.http.errors import InvalidQuery
+from holdfast.api.http.frames import messages_of
 from holdfast.api.http.query import Query
 from holdfast.api.http.sse import EventStream, RunFrames, Source
 from holdfast.api.http.subscribers import Subscribed
@@ -22,6 +23,7 @@ from holdfast.api.runtime.compact import CompactFrames, Fold
 from holdfast.api.runtime.filters import EventFilter
 from holdfast.api.runtime.position import Position
 from holdfast.api.runtime.projection import frame, frames_for_request, gap_of, request_member, shared_frames
+from holdfast.journal import Signal
 from holdfast.model import Run
 from holdfast.settings import Settings
 
@@ -117,3 +119,41 @@ def _source(request: Call, run: Run, after: int, reading: Reading, request_id: s
         is_finished=run.status.is_final,
         gap=pruned,
     )
+
+
+def socket_source(request: Call, run: Run, after: int, reading: Reading) -> Source:
+    """
+    The same events as text messages for WebSockets: each is the `data:` of its frame, to the byte.
+
+    Raises:
+        TooManySubscribers
+    """
+    source: Source
+    if reading.is_compact and after < run.tail_sequence:
+        source = Messages(_source(request, run, after, reading, None))
+    else:
+        make, key = shared_frames(run.epoch, reading.wanted)
+        source = RunFrames(
+            request.runs.follow(run, after=after),
+            lambda chunk: messages_of(make(chunk)),
+            key=("socket", key),
+            gap=lambda missing, first: messages_of(gap_of(run, missing, first, "pruned")),
+        )
+    try:
+        return Subscribed(source, request.services.subscribers, run.number, run.run_id)
+    except BaseException:
+        source.close()
+        raise
+
+
+class Messages:
+    """A source of server-sent events as one of text messages."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.wake = source.wake
+        self.close = source.close
+
+    async def next(self) -> bytes | Signal:
+        frames = await self._source.next()
+        return frames if isinstance(frames, Signal) else messages_of(frames)

@@ -119,6 +119,9 @@ _RUN_ID: Final = Parameter(
     {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$"},
     "The id of the new run; default: a new one.",
 )
+_SOCKET: Final = {
+    101: Answers("The connection becomes a WebSocket; its messages are in docs/api/runtime.md.", media_type=None)
+}
 _AGENT: Final = Parameter("agent", TEXT, "Which agent; default: the server's.")
 _THREAD_ID: Final = Parameter(
     "thread_id",
@@ -343,6 +346,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             204: Answers("Nothing is left to send.", media_type=None),
         },
     ),
+    "GET /runs/{run_id}/ws": Operation(parameters=(_TOKEN,), answers=_SOCKET, refusals=(426,)),
+    "GET /invoke/ws": Operation(parameters=(_AGENT,), answers=_SOCKET, refusals=(404, 426)),
+    "GET /agents/{name}/invoke/ws": Operation(answers=_SOCKET, refusals=(426,)),
     "GET /runs/{run_id}/interrupts": Operation(
         parameters=(Parameter("status", one_of("pending", "all") | {"default": "pending"}, "Which of them."),),
         answers={

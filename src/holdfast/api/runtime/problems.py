@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.api.http.asgi import Header
-from holdfast.api.http.errors import HttpError, MalformedBody, MethodNotAllowed
+from holdfast.api.http.errors import HttpError, MalformedBody, MethodNotAllowed, UpgradeRequired
 from holdfast.api.http.reply import Reply
 from holdfast.api.http.routing import Refusal
 from holdfast.errors import HoldfastError
@@ -129,6 +129,8 @@ def _headers(error: HoldfastError, status: int) -> tuple[Header, ...]:
         headers.append((b"www-authenticate", b'Bearer realm="holdfast"'))
     if status in (429, 503):
         headers.append((b"retry-after", b"%d" % max(int(error.details.get("retry_after", 1)), 1)))
+    if isinstance(error, UpgradeRequired):
+        headers.append((b"upgrade", b"websocket"))
     if isinstance(error, MethodNotAllowed):
         headers.append((b"allow", error.allow.encode("ascii")))
     return tuple(headers)

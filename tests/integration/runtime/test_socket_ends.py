@@ -1,0 +1,181 @@
+"""What ends a WebSocket from the server's side, and who is let in: readers that take nothing, silence, pages, the stop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket as sockets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests.integration.runtime.test_sockets import data_lines, finished
+from tests.support.postgres import PostgresServer
+from tests.support.server import KEY, ServerProcess, running_server
+from tests.support.sockets import joined, open_socket
+from tests.support.stores import new_postgres_store
+from tests.support.until import until
+
+STALL_SECONDS = 3.0
+SETTINGS = {
+    "HOLDFAST_HEARTBEAT_SECONDS": "1",
+    "HOLDFAST_STALL_SECONDS": str(STALL_SECONDS),
+    "HOLDFAST_CORS_ORIGINS": "https://app.example",
+    "HOLDFAST_SUBSCRIBERS_MAX": "2",
+}
+
+
+@pytest.fixture(scope="module")
+def server(module_store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    data = tmp_path_factory.mktemp("sockets") / "data"
+    with running_server(data, environment={**SETTINGS, **module_store}) as process:
+        yield process
+
+
+def test_pages_are_let_in_as_everywhere(server: ServerProcess, client: httpx.Client) -> None:
+    run_id = finished(client, "say", texts=[])
+    token = client.post(f"/runs/{run_id}/stream-token", json={}).json()["token"]
+    cookie = {"Cookie": f"holdfast_stream={token}"}
+    for origin in (server.url, "https://app.example"):
+        with open_socket(server, f"/runs/{run_id}/ws", key=None, headers={"Origin": origin, **cookie}) as socket:
+            assert socket.next()["type"] == "hello"
+    with (
+        pytest.raises(InvalidStatus) as caught,
+        open_socket(server, f"/runs/{run_id}/ws", headers={"Origin": "https://evil.example"}),
+    ):
+        pass
+
+    assert caught.value.response.status_code == 403
+    assert json.loads(caught.value.response.body or b"")["code"] == "ORIGIN_NOT_ALLOWED"
+
+
+def test_a_silent_socket_has_heartbeats(server: ServerProcess, client: httpx.Client) -> None:
+    run_id = client.post("/agents/stuck/runs", json={}).json()["run_id"]
+    with open_socket(server, f"/runs/{run_id}/ws") as socket:
+        assert socket.next()["heartbeat_interval"] == 1
+        assert socket.next() == {"type": "heartbeat"}
+        socket.say("subscribe")
+        socket.until("token")
+        began = time.monotonic()
+        found = [socket.next() for _ in range(2)]
+        seconds = time.monotonic() - began
+    client.delete(f"/runs/{run_id}")
+
+    assert found == [{"type": "heartbeat"}] * 2
+    assert seconds >= 1.9
+
+
+def test_a_run_has_so_many_readers_and_no_more(server: ServerProcess, client: httpx.Client) -> None:
+    run_id = client.post("/agents/stuck/runs", json={}).json()["run_id"]
+    with joined(server, run_id) as first, joined(server, run_id) as second, joined(server, run_id) as third:
+        for socket in (first, second):
+            socket.ask("subscribe")
+        first.ask("subscribe")  # in the place of its own former one
+        third.say("subscribe")
+        assert third.closed()[0] == 4429
+        assert client.get(f"/runs/{run_id}/events").status_code == 429
+    client.delete(f"/runs/{run_id}")
+
+
+@pytest.mark.slow
+async def test_a_reader_that_takes_nothing_is_cut_off_and_may_come_back(
+    server: ServerProcess, client: httpx.Client
+) -> None:
+    run_id = finished(client, "flood", n=30_000, size=1024)
+    whole = data_lines(client, run_id)
+    process = psutil.Process(server.pid)
+    before = process.memory_info().rss
+    with idle_reader(server, run_id) as raw, joined(server, run_id) as fast:
+        fast.say("subscribe", from_sequence=29_990)
+        assert fast.events() == whole[29_990:]
+        await until(lambda: "reader_cut" in server.log(), seconds=30, every=0.05)
+        assert process.memory_info().rss - before < 48 * 1024 * 1024
+        # It begins to read again while the server still holds the connection, and is told why it was closed.
+        found = b""
+        while piece := raw.recv(1 << 20):
+            found += piece
+            found = found[-4096:]
+    assert b"\x88" in found
+    assert (4408).to_bytes(2, "big") in found
+    with joined(server, run_id) as socket:
+        socket.say("subscribe")
+        assert socket.events() == whole
+
+
+def idle_reader(server: ServerProcess, run_id: str) -> sockets.socket:
+    """A reader that has subscribed and takes nothing."""
+    connection = sockets.create_connection(("127.0.0.1", server.port), timeout=20)
+    message = b'{"type":"subscribe"}'
+    connection.sendall(
+        f"GET /runs/{run_id}/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nX-API-Key: {KEY}\r\n\r\n".encode()
+        + bytes((0x81, 0x80 | len(message)))
+        + bytes(4)
+        + message
+    )
+    return connection
+
+
+@pytest.mark.slow
+def test_whoever_brings_no_credential_has_ten_seconds(server: ServerProcess) -> None:
+    began = time.monotonic()
+    with open_socket(server, "/invoke/ws", key=None) as socket:
+        code, reason = socket.closed()
+    seconds = time.monotonic() - began
+
+    assert (code, reason) == (4408, "no auth came within 10 seconds")
+    assert 9.5 < seconds < 15
+
+
+@pytest.mark.slow
+def test_a_stop_closes_every_socket_within_a_second(own_store: dict[str, str], tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path / "data", environment=own_store) as server,
+        server.client() as client,
+        contextlib.ExitStack() as stack,
+    ):
+        client.post("/agents/stuck/runs?run_id=one", json={})
+        paths = ["/runs/one/ws", "/invoke/ws"] * 25
+        opened = [stack.enter_context(open_socket(server, path)) for path in paths]
+        for socket in opened[::2]:
+            socket.say("subscribe")
+            socket.until("token")
+        began = time.monotonic()
+
+        server.terminate()
+        codes = {socket.closed()[0] for socket in opened}
+        seconds = time.monotonic() - began
+        # The process still drains: who comes now is told at once.
+        late = stack.enter_context(open_socket(server, "/runs/one/ws"))
+
+        assert late.closed()[0] == 1001
+        assert codes == {1001}
+        assert seconds < 3
+        assert server.wait() == 0
+
+
+@pytest.mark.slow
+def test_a_revoked_key_ends_its_sockets(postgres: PostgresServer, tmp_path: Path) -> None:
+    with (
+        new_postgres_store(postgres) as settings,
+        running_server(tmp_path, environment={**settings, "HOLDFAST_HEARTBEAT_SECONDS": "1"}) as server,
+        server.client() as admin,
+    ):
+        key = admin.post("/_holdfast/keys", json={"name": "web"}).json()["key"]
+        admin.post("/agents/stuck/runs?run_id=one", json={})
+        with server.client(key) as web:
+            token = web.post("/runs/one/stream-token", json={}).json()["token"]
+        with (
+            joined(server, "one", key=key) as own,
+            open_socket(server, f"/runs/one/ws?token={token}", key=None) as page,
+        ):
+            own.ask("subscribe")
+            page.ask("subscribe")
+            admin.delete("/_holdfast/keys/web")
+            assert own.closed() == (4401, "the key was revoked")
+            assert page.closed() == (4401, "the key was revoked")
