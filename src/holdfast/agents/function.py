@@ -5,9 +5,11 @@ Python functions as agents: async functions, async generators, and sync function
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from enum import Enum, auto
 from typing import Any, TypeVar, overload
 
 from holdfast.execution.context import Context
@@ -51,7 +53,8 @@ class FunctionAgent:
         self.description = description or inspect.getdoc(function)
         self.framework = "custom"
         self.spec = spec
-        self.is_sync = not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
+        self._form = _form_of(function)
+        self.is_sync = self._form is _Form.SYNC
         self._context_name, self._input_name = _parameters(function)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -59,11 +62,10 @@ class FunctionAgent:
 
     async def execute(self, context: Context, input: Any) -> Any:
         """Call the function; a generator's pieces are tokens, and its output is their joined text."""
-        if inspect.iscoroutinefunction(self.function):
-            return await self.function(**self._arguments(context, input))
-        if inspect.isasyncgenfunction(self.function):
-            return await _drain(context, self.function(**self._arguments(context, input)))
-        return await self._execute_sync(context, input)
+        if self._form is _Form.SYNC:
+            return await self._execute_sync(context, input)
+        made = self.function(**self._arguments(context, input))
+        return await _drain(context, made) if self._form is _Form.PIECES else await made
 
     async def _execute_sync(self, context: Context, input: Any) -> Any:
         sync = SyncContext(context, asyncio.get_running_loop())
@@ -72,39 +74,88 @@ class FunctionAgent:
             work = run_in_thread(_call_sync, self.function, sync, arguments)
             while not work.done():
                 try:
-                    return await asyncio.shield(work)
+                    return await _awaited(context, await asyncio.shield(work))
                 except asyncio.CancelledError:
                     # The thread is told by its next call of the context. If it never calls, the run ends without it.
                     if not work.done():
                         await asyncio.wait([work])
                     raise
-            return work.result()
+            return await _awaited(context, work.result())
 
     def _arguments(self, context: Any, input: Any) -> dict[str, Any]:
         arguments = {self._context_name: context} if self._context_name else {}
         return {**arguments, self._input_name: input} if self._input_name else arguments
 
 
+async def _awaited(context: Context, result: Any) -> Any:
+    """What a plain function returned; where that is a coroutine or an async generator, what comes of it."""
+    if inspect.isawaitable(result):
+        return await result
+    return await _drain(context, result) if isinstance(result, AsyncIterator) else result
+
+
 def _call_sync(function: Callable[..., Any], context: SyncContext, arguments: dict[str, Any]) -> Any:
     result = function(**arguments)
-    if isinstance(result, Iterator):
-        pieces: list[str] = []
-        for piece in result:
+    if not isinstance(result, Iterator):
+        return result
+    pieces = _Pieces()
+    for piece in result:
+        if pieces.is_text(piece):
             context.token(piece)
-            pieces.append(piece)
-        return "".join(pieces)
-    return result
+        if isinstance(piece, Result):
+            break
+    return pieces.output
 
 
 async def _drain(context: Context, pieces: AsyncIterator[Any]) -> Any:
-    """Emit a generator's pieces; a last one that is no text is the output."""
-    texts: list[str] = []
+    """Emit a generator's pieces of text, as they come, and return its output."""
+    taken = _Pieces()
     async for piece in pieces:
+        if taken.is_text(piece):
+            await context.token(piece)
         if isinstance(piece, Result):
-            return piece
-        await context.token(piece)
-        texts.append(piece)
-    return "".join(texts)
+            break
+    return taken.output
+
+
+class _Pieces:
+    """What a generator yielded: texts are joined, unless it yields something else: the last of that is the output."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._other: list[Any] = []
+
+    def is_text(self, piece: Any) -> bool:
+        """Keep a piece, and tell whether it is a token."""
+        if isinstance(piece, str):
+            self._texts.append(piece)
+            return True
+        self._other = [piece]
+        return False
+
+    @property
+    def output(self) -> Any:
+        return self._other[0] if self._other else "".join(self._texts)
+
+
+class _Form(Enum):
+    """How a function gives its result."""
+
+    SYNC = auto()
+    COROUTINE = auto()
+    PIECES = auto()
+
+
+def _form_of(function: Callable[..., Any]) -> _Form:
+    # Of a partial, the function in it; of an object that can be called, its method.
+    while isinstance(function, functools.partial):
+        function = function.func
+    for candidate in (function, getattr(type(function), "__call__", None)):  # noqa: B004
+        if inspect.iscoroutinefunction(candidate):
+            return _Form.COROUTINE
+        if inspect.isasyncgenfunction(candidate):
+            return _Form.PIECES
+    return _Form.SYNC
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[str | None, str | None]:
@@ -113,9 +164,7 @@ def _parameters(function: Callable[..., Any]) -> tuple[str | None, str | None]:
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        annotation = parameter.annotation
-        text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-        if parameter.name == "context" or text.rpartition(".")[2] in _CONTEXT_TYPES:
+        if parameter.name == "context" or _is_context(parameter.annotation):
             context_name = context_name or parameter.name
         elif input_name is None:
             input_name = parameter.name
@@ -125,6 +174,15 @@ def _parameters(function: Callable[..., Any]) -> tuple[str | None, str | None]:
                 f"and {parameter.name!r} has no default"
             )
     return context_name, input_name
+
+
+def _is_context(annotation: Any) -> bool:
+    """Whether an annotation names a context class, perhaps as optional, perhaps as text."""
+    if isinstance(annotation, type):
+        return annotation.__name__ in _CONTEXT_TYPES
+    text = annotation if isinstance(annotation, str) else str(annotation)
+    names = re.sub(r"\bOptional\[(.*)\]", r"\1", text.replace("typing.", "")).split("|")
+    return any(name.strip(" '\"").rpartition(".")[2] in _CONTEXT_TYPES for name in names)
 
 
 @overload

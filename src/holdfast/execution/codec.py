@@ -5,30 +5,18 @@ and bytes become JSON. No I/O.
 
 from __future__ import annotations
 
-from pathlib import PurePath
 from typing import Any
 
 import msgspec
 
 from holdfast.errors import InvalidOutput
-from holdfast.model.encoding import repair_value
+from holdfast.model.encoding import encode_other, repair_value
 
 # From here on a value is kept as a file, and its event only refers to it.
 VALUE_BYTES_MAX = 256 * 1024
 
 
-def _default(value: Any) -> Any:
-    dump = getattr(value, "model_dump", None)  # pydantic models, without importing pydantic
-    if callable(dump):
-        return dump(mode="json")
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, BaseException):
-        return f"{type(value).__name__}: {value}"
-    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_default)
+_encoder = msgspec.json.Encoder(enc_hook=encode_other)
 
 
 def encode_result(value: Any, *, what: str) -> bytes:

@@ -21,21 +21,24 @@ import msgspec
 
 from holdfast.errors import InterruptExpired, InvalidOutput, OutcomeUnknown, StepFailed, ToolCallFailed
 from holdfast.execution.codec import decode_result, encode_result
+from holdfast.execution.emitting import (
+    Emitting,
+    Event,
+    canonical_fields,
+    checked_token,
+    custom_fields,
+    progress_fields,
+    step_fields,
+    text_of,
+    token_fields,
+)
 from holdfast.execution.steps import OpenStep, Retry, failure_of, raise_recorded
 from holdfast.model import Interrupt, Kind, Message, Part, Step
-from holdfast.model.encoding import (
-    CANONICAL_TYPES,
-    FIXED_FIELDS,
-    encode_fields,
-    is_type_name,
-)
 from holdfast.model.interrupt import encode_answer
 
 if TYPE_CHECKING:
     from holdfast.execution.execution import Execution
 
-# One event is one frame; clients and proxies hold it whole.
-EVENT_BYTES_MAX = 1024 * 1024
 # A loop that only emits would never let go of the event loop.
 BURST_EVENTS = 32
 
@@ -60,7 +63,7 @@ class Approval(msgspec.Struct, frozen=True):
         return self.approved
 
 
-class Context:
+class Context(Emitting):
     """
     The run, as its agent's code sees it.
 
@@ -139,7 +142,7 @@ class Context:
         step = _scope.get()
         if step is None and self._record.is_replaying:
             return
-        self._writer.token(text_of(content, "content"), step)
+        self._writer.token(checked_token(content), step)
         self._burst += 1
         # Looked at here already: a coroutine for nothing would be a good part of what a token costs.
         if self._burst >= BURST_EVENTS or self._writer.size > self._execution.pending_bytes_max:
@@ -151,24 +154,64 @@ class Context:
 
     async def progress(self, progress: float, message: str = "", *, step: str | None = None) -> None:
         """Tell how far the work is: 0 to 1, clamped."""
-        share = min(max(float(progress), 0.0), 1.0)
-        await self.event("progress", step=step or _scope.get(), progress=share, message=message)
+        await self._emitted("progress", progress_fields(step or _scope.get(), progress, message))
 
-    async def checkpoint(self, name: str, data: Any = None) -> None:
+    async def checkpoint(self, name: str, data: Any = None) -> Event | None:
         """Note a state for people; it is not read back. For results that are, use `step`."""
-        await self.event("checkpoint", name=name, data=data)
+        return await self._emitted("checkpoint", canonical_fields({"name": name, "data": data}))
 
-    async def emit(self, type: str, data: Any = None, **fields: Any) -> None:
+    async def emit(self, type: str, data: Any = None, **fields: Any) -> Event | None:
         """
-        Emit an event of your own. A dict in `data` gives its fields; any other value the field `data`.
+        Emit an event of your own. A dict in `data` gives its fields; any other value the field `data`. The event
+        comes back, or None where readers are not shown its type (`events.allowed`); it is recorded all the same.
 
         Raises:
             ValueError: a canonical type, a bad name (`[a-zA-Z_][a-zA-Z0-9_]{0,63}`), a fixed field, or over 1 MiB.
         """
-        own = custom_fields(type, data, fields)
-        if not self.is_known():
-            self._writer.write((type, own), mark=_scope.get())
-            await self._breathe()
+        return await self._emitted(type, custom_fields(type, data, fields))
+
+    async def emit_progress(self, step: str, progress: float, message: str = "") -> Event | None:
+        """Tell how far a step is: 0 to 1, clamped."""
+        return await self._emitted("progress", progress_fields(step, progress, message))
+
+    async def emit_token(self, content: str, finish_reason: str | None = None) -> Event | None:
+        """Emit a piece of text of the answer."""
+        return await self._emitted("token", token_fields(content, finish_reason))
+
+    async def emit_step(
+        self,
+        node_name: str,
+        duration_ms: float | None = None,
+        input_keys: Sequence[str] | None = None,
+        output_keys: Sequence[str] | None = None,
+    ) -> Event | None:
+        """Tell that a node of a graph, or any other piece of work, is over. It is not recorded as `step` does."""
+        return await self._emitted("step_completed", step_fields(node_name, duration_ms, input_keys, output_keys))
+
+    async def emit_heartbeat(self) -> Event | None:
+        """Emit an event `heartbeat`, so that readers see that the work goes on."""
+        return await self._emitted("heartbeat", "")
+
+    async def emit_started(self, *_: Any, **__: Any) -> None:
+        """Writes nothing and warns once: the server writes `started`."""
+        self.sync_emit_started()
+
+    async def emit_complete(self, *_: Any, **__: Any) -> None:
+        """Writes nothing and warns once: the server writes `complete`, with what the handler returns."""
+        self.sync_emit_complete()
+
+    async def emit_error(self, *_: Any, **__: Any) -> None:
+        """Writes nothing and warns once: the server writes `error`, when the handler raises."""
+        self.sync_emit_error()
+
+    async def emit_cancelled(self, *_: Any, **__: Any) -> None:
+        """Writes nothing and warns once: the server writes `cancelled`."""
+        self.sync_emit_cancelled()
+
+    async def _emitted(self, type: str, own: str) -> Event | None:
+        event = self._written(type, own)
+        await self._breathe()
+        return event
 
     async def event(self, type: str, **fields: Any) -> None:
         """Emit a canonical event of the kernel's table; for adapters that bring other libraries' agents here."""
@@ -177,6 +220,10 @@ class Context:
             if type == "usage":
                 self._execution.tally.add_usage(self.agent_name, fields)
             await self._breathe()
+
+    @property
+    def _mark(self) -> str | None:
+        return _scope.get()
 
     def is_known(self) -> bool:
         """For the kernel: whether an earlier attempt emitted what comes now."""
@@ -534,34 +581,6 @@ def get_current_context() -> Context | None:
 def set_current(context: Context) -> contextvars.Token[Context | None]:
     """Make this the current context of the calling task; reset it with the token."""
     return _current.set(context)
-
-
-def canonical_fields(fields: dict[str, Any]) -> str:
-    """The own fields of a canonical event as JSON, bounded."""
-    own = encode_fields({name: value for name, value in fields.items() if value is not None or name != "step"})
-    if len(own) > EVENT_BYTES_MAX:
-        raise ValueError(f"an event may have {EVENT_BYTES_MAX} bytes; this one has {len(own)}")
-    return own
-
-
-def custom_fields(type: str, data: Any, fields: dict[str, Any]) -> str:
-    """The own fields of a custom event, or ValueError where its type or a name is not free."""
-    if type in CANONICAL_TYPES:
-        raise ValueError(f"{type!r} is an event of the server; use the context's method for it, or another name")
-    if not is_type_name(type):
-        raise ValueError(f"{type!r} is no event type: a letter or _, then at most 63 letters, digits or _")
-    own = dict(data) if isinstance(data, dict) else {} if data is None else {"data": data}
-    own |= fields
-    for name in FIXED_FIELDS:
-        if name in own:
-            raise ValueError(f"{name!r} is a fixed field of every event; choose another name")
-    return canonical_fields(own)
-
-
-def text_of(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be text; it is {type(value).__name__}")
-    return value
 
 
 def _choices(choices: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -80,6 +80,7 @@ class Execution:
         self.record = record
         self.ids = worker.ids
         self.pending_bytes_max = worker.settings.pending_bytes_max
+        self.events_allowed = worker.settings.events_allowed
         self.writer = worker.journal.open_writer(run)
         self.writer.on_lost = self._on_lost
         self.rounds = Rounds(self)

@@ -12,10 +12,11 @@ import concurrent.futures
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from holdfast.errors import Cancelled, InvalidOutput
-from holdfast.execution.context import Approval, Context, canonical_fields, custom_fields, in_step, scope, text_of
+from holdfast.execution.context import Approval, Context, in_step, scope
+from holdfast.execution.emitting import Emitting, canonical_fields, checked_token, progress_fields, raise_ended, text_of
 from holdfast.execution.released import Released
 from holdfast.execution.steps import Retry, raise_recorded
 from holdfast.model import Message
@@ -25,7 +26,7 @@ T = TypeVar("T")
 _MISSING: Any = object()
 
 
-class SyncContext:
+class SyncContext(Emitting):
     """See `Context`; every method of it stands here for threads."""
 
     def __init__(self, context: Context, loop: asyncio.AbstractEventLoop) -> None:
@@ -75,25 +76,28 @@ class SyncContext:
         self._check()
         if self._context.is_known():
             return
-        self._writer.token(text_of(content, "content"), scope())
+        self._writer.token(checked_token(content), scope())
         self._room()
 
     def thinking(self, content: str) -> None:
         """Emit a piece of the model's thinking."""
-        self._event("thinking", canonical_fields({"content": text_of(content, "content")}))
+        self._put("thinking", canonical_fields({"content": text_of(content, "content")}))
 
     def progress(self, progress: float, message: str = "", *, step: str | None = None) -> None:
         """Tell how far the work is: 0 to 1, clamped."""
-        share = min(max(float(progress), 0.0), 1.0)
-        self._event("progress", canonical_fields({"step": step or scope(), "progress": share, "message": message}))
+        self._put("progress", progress_fields(step or scope(), progress, message))
 
-    def checkpoint(self, name: str, data: Any = None) -> None:
-        """Note a state for people."""
-        self._event("checkpoint", canonical_fields({"name": name, "data": data}))
-
-    def emit(self, type: str, data: Any = None, **fields: Any) -> None:
-        """Emit an event of your own."""
-        self._event(type, custom_fields(type, data, fields))
+    # Here, the documented names mean the same with and without `sync_`: nothing can be awaited.
+    checkpoint = Emitting.sync_checkpoint
+    emit = Emitting.sync_emit
+    emit_progress = Emitting.sync_emit_progress
+    emit_token = Emitting.sync_emit_token
+    emit_step = Emitting.sync_emit_step
+    emit_heartbeat = Emitting.sync_emit_heartbeat
+    emit_started = Emitting.sync_emit_started
+    emit_complete = Emitting.sync_emit_complete
+    emit_error = Emitting.sync_emit_error
+    emit_cancelled = Emitting.sync_emit_cancelled
 
     def step(
         self,
@@ -168,11 +172,13 @@ class SyncContext:
         """Run another agent as a child and return its output."""
         return self._wait(self._context.run(agent, input))
 
-    def _event(self, type: str, own: str) -> None:
-        self._check()
-        if not self._context.is_known():
-            self._writer.write((type, own), mark=scope())
-            self._room()
+    @property
+    def _mark(self) -> str | None:
+        return scope()
+
+    def is_known(self) -> bool:
+        """For the kernel: whether an earlier attempt emitted what comes now."""
+        return self._context.is_known()
 
     def _room(self) -> None:
         if self._writer.size > self._execution.pending_bytes_max:
@@ -180,12 +186,7 @@ class SyncContext:
 
     def _check(self) -> None:
         if self._execution.is_ending:
-            self._raise_ended()
-
-    def _raise_ended(self) -> NoReturn:
-        if self._execution.is_cancelled:
-            raise Cancelled(f"run {self.run_id} was cancelled")
-        raise Released(f"run {self.run_id} is not executed here any more")
+            raise_ended(self._execution)
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Carry something out on the event loop while this thread waits."""
@@ -201,7 +202,7 @@ class SyncContext:
                 future.cancel()
             return future.result()
         except (concurrent.futures.CancelledError, asyncio.CancelledError):
-            self._raise_ended()
+            raise_ended(self._execution)
         finally:
             self._waits.discard(future)
 

@@ -50,6 +50,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 8.0
     holder_seconds: float = 5.0
     pending_bytes_max: int = PENDING_BYTES_MAX
+    events_allowed: tuple[str, ...] | None = None  # the types that readers are shown; None: all
 
 
 class Worker:

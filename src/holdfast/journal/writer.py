@@ -131,23 +131,8 @@ class Writer:
         with self._lock:
             if self.error is not None:
                 raise self.error
-            timestamp = 0
             for name, own in events:
-                timestamp = self._journal.stamp()
-                sequence = self._next
-                self._next = sequence + 1
-                line = (
-                    f'{{"id":"evt_{sequence}","type":"{name}","run_id":"{self.run_id}","sequence":{sequence},'
-                    f'"timestamp":"{format_time(timestamp)}"{own}}}'
-                )
-                if not self._lines:
-                    self._first_timestamp = timestamp
-                self._lines.append(line)
-                self.size += len(line)
-                if mark is not None:
-                    self._mark(sequence, mark)
-            if timestamp:
-                self._last_timestamp = timestamp
+                self._add(name, own, mark)
             last = self._next - 1
             for step in steps:
                 self._steps[step.key] = _numbered(step, last) if step.is_recorded else step
@@ -157,11 +142,45 @@ class Writer:
             self._inbox_done += inbox_done
             self._messages += messages
             self._changes |= changes
-            self.activity += 1
-            if not self._is_dirty:
-                self._is_dirty = True
-                self._journal.note(self)
+            self._note()
             return last
+
+    def append(self, name: str, own: str, mark: str | None = None) -> str | None:
+        """
+        Append one event and return its line; None where it is held back and has none yet.
+
+        Raises:
+            LeaseLost: nothing can be written any more.
+        """
+        with self._lock:
+            if self.error is not None:
+                raise self.error
+            line = self._add(name, own, mark)
+            self._note()
+            return line
+
+    def _add(self, name: str, own: str, mark: str | None) -> str:
+        timestamp = self._journal.stamp()
+        sequence = self._next
+        self._next = sequence + 1
+        line = (
+            f'{{"id":"evt_{sequence}","type":"{name}","run_id":"{self.run_id}","sequence":{sequence},'
+            f'"timestamp":"{format_time(timestamp)}"{own}}}'
+        )
+        if not self._lines:
+            self._first_timestamp = timestamp
+        self._last_timestamp = timestamp
+        self._lines.append(line)
+        self.size += len(line)
+        if mark is not None:
+            self._mark(sequence, mark)
+        return line
+
+    def _note(self) -> None:
+        self.activity += 1
+        if not self._is_dirty:
+            self._is_dirty = True
+            self._journal.note(self)
 
     async def durable(self) -> None:
         """

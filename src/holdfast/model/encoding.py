@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from json.encoder import encode_basestring
+from pathlib import PurePath
 from typing import Any, Final
 
 import msgspec
@@ -23,7 +24,20 @@ _UNSAFE: Final = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _TYPE_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}\Z")
 
-_json: Final = msgspec.json.Encoder()
+
+def encode_other(value: Any) -> Any:
+    """What msgspec cannot write by itself: models of pydantic, paths, exceptions."""
+    dump = getattr(value, "model_dump", None)  # pydantic models, without importing pydantic
+    if callable(dump):
+        return dump(mode="json")
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+_json: Final = msgspec.json.Encoder(enc_hook=encode_other)
 _Line = msgspec.json.Decoder(dict[str, Any])
 
 CANONICAL_TYPES: Final = frozenset(
@@ -93,7 +107,8 @@ def encode_value(value: Any) -> str:
     """
     Any JSON-like value as compact JSON text, safe for every line reader.
 
-    Datetimes, UUIDs, Decimals, enums, dataclasses and structs become JSON as msgspec writes them.
+    Datetimes, UUIDs, Decimals, enums, dataclasses, sets and bytes become JSON as msgspec writes them; models of pydantic
+    and paths too.
 
     Raises:
         TypeError: the value cannot be written as JSON.

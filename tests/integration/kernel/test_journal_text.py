@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from holdfast import Context, SyncContext, agent
-from holdfast.execution.context import EVENT_BYTES_MAX
+from holdfast.execution.emitting import EVENT_BYTES_MAX
 from holdfast.model import Status
 from tests.support.kernel import CALLER, kernel
 
