@@ -13,7 +13,7 @@ Holdfast: a server for AI agents whose runs outlive the connection, the browser 
 """
 
 from holdfast.agents.function import FunctionAgent, agent
-from holdfast.execution.context import Approval, Context, get_current_context
+from holdfast.execution.context import Approval, Context, StreamContext, get_current_context
 from holdfast.execution.program import Result
 from holdfast.execution.steps import NotRetryable
 from holdfast.execution.sync import SyncContext
@@ -29,6 +29,7 @@ __all__ = [
     "Restart",
     "Result",
     "Status",
+    "StreamContext",
     "SyncContext",
     "agent",
     "get_current_context",

@@ -18,7 +18,7 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
     - RateLimited           TenantQueueFull
   + ExecutionError          the code of an agent, or what happened to it; becomes the run's `error` event
     - AgentFailed, InvalidOutput, Interrupted, InterruptExpired, RunTimeout, AgentMissing, ReplayDiverged
-    - StepFailed, OutcomeUnknown, PermissionDenied, ToolCallFailed
+    - StepFailed, OutcomeUnknown, PermissionDenied, ToolCallFailed (ToolDenied)
     - ModelFailed           the model's provider refused or failed; ModelRateLimited, ModelTimedOut, ContextOverflow
     - Cancelled             raised inside sync agent code when its run is cancelled
     - LeaseLost             this process may not write to the run any more
@@ -292,6 +292,12 @@ class ToolCallFailed(ExecutionError):
     """The caller answered a tool call with an error."""
 
     code = "tool_call_failed"
+
+
+class ToolDenied(ToolCallFailed):
+    """The agent's policy does not allow the tool. It was not called."""
+
+    code = "tool_denied"
 
 
 class Cancelled(ExecutionError):

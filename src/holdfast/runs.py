@@ -35,8 +35,10 @@ from holdfast.execution.events import segment_of, started_event
 from holdfast.execution.facts import Given
 from holdfast.execution.fork_point import point_at, point_before
 from holdfast.execution.forking import inherit, with_answers
+from holdfast.execution.guarded import clean_step
 from holdfast.execution.program import Program, spec_of
 from holdfast.execution.record import Record
+from holdfast.execution.redaction import redactor_of
 from holdfast.execution.requests import ForkRequest, StartRequest, fingerprint
 from holdfast.execution.worker import Worker
 from holdfast.ids import RUN_ID, Ids
@@ -361,7 +363,10 @@ class Runs:
     async def steps(self, caller: Caller, run_id: str) -> Sequence[Step]:
         """The run's steps, by start; one that is a tool call of the caller's is over with its answer."""
         run = await self.get(caller, run_id)
-        return with_answers(await self.store.steps(run.number), await self.store.interrupts(run.number))
+        steps = with_answers(await self.store.steps(run.number), await self.store.interrupts(run.number))
+        program = self.worker.programs.get(run.agent)
+        redactor = None if program is None else redactor_of(spec_of(program).safety.redact_patterns)
+        return steps if redactor is None else [clean_step(redactor, step) for step in steps]
 
     async def interrupts(self, caller: Caller, run_id: str) -> Sequence[Interrupt]:
         """The run's interrupts, oldest first."""

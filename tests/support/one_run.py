@@ -177,6 +177,10 @@ class _Writer:
     def token(self, content: str, mark: str | None = None) -> int:
         return self.write(("token", f',"content":{msgspec.json.encode(content).decode()}'), mark=mark)
 
+    def append(self, name: str, own: str, mark: str | None = None) -> str:
+        sequence = self.write((name, own), mark=mark)
+        return f'{{"id":"evt_{sequence}","type":"{name}"{own}}}'
+
     def write(self, *events: tuple[str, str], mark: str | None = None, steps: Sequence[Step] = (), **_: Any) -> int:
         for name, own in events:
             self._execution.live()
@@ -201,9 +205,10 @@ class _Execution:
 
     pending_bytes_max = 1024 * 1024
     is_ending = False
+    events_allowed = None
 
     def __init__(self, one: OneRun, record: Record, die_at: int | None, die_after: int | None) -> None:
-        self.run, self.ids, self.record = one.run, one.ids, record
+        self.run, self.ids, self.record, self.program = one.run, one.ids, record, one.program
         self.writer = _Writer(one, self)
         self.tally = Tally()
         self.is_dead = False

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from holdfast.agents.target import TargetError, load_target
 from holdfast.execution.admission import check_spec
 from holdfast.execution.program import Program, spec_of
+from holdfast.execution.redaction import InvalidPattern
 from holdfast.execution.schema import InvalidSchema
 
 ASSISTANT = "assistant"
@@ -44,6 +45,8 @@ class Registry:
         """
         try:
             check_spec(spec_of(program))
+        except InvalidPattern as exc:
+            raise TargetError(f"agent {program.name!r}: {exc.message}") from None
         except InvalidSchema as exc:
             raise TargetError(f"agent {program.name!r}: {exc.message} (at {exc.pointer or 'its root'})") from None
         known = self._programs.setdefault(program.name, program)

@@ -17,6 +17,7 @@ import msgspec
 from holdfast.errors import InvalidInput, InvalidOutput, PolicyViolation
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.program import AgentSpec
+from holdfast.execution.redaction import redactor_of
 from holdfast.execution.requests import StartRequest
 from holdfast.execution.schema import Misfit, pointer_of, schema_of, shown_path, without
 from holdfast.execution.threads import run_in_thread
@@ -59,7 +60,9 @@ def check_spec(spec: AgentSpec) -> None:
 
     Raises:
         InvalidSchema: a declared schema is none.
+        InvalidPattern: a pattern of `redact_patterns` is none.
     """
+    redactor_of(spec.safety.redact_patterns)
     for document in (spec.input_schema, spec.output_schema):
         if document is not None:
             schema_of(document)

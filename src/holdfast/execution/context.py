@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from holdfast.errors import InterruptExpired, InvalidOutput, OutcomeUnknown, StepFailed, ToolCallFailed
+from holdfast.errors import InterruptExpired, InvalidOutput, OutcomeUnknown, StepFailed, ToolCallFailed, ToolDenied
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.emitting import (
     Emitting,
@@ -228,6 +228,9 @@ class Context(Emitting):
     def is_known(self) -> bool:
         """For the kernel: whether an earlier attempt emitted what comes now."""
         return self._record.is_replaying and _scope.get() is None
+
+    def _is_known(self) -> bool:
+        return self.is_known()
 
     async def _breathe(self) -> None:
         self._burst += 1
@@ -509,11 +512,16 @@ class Context(Emitting):
 
         Raises:
             ToolCallFailed: the caller answered with an error, or not in time.
+            ToolDenied: the agent's policy does not allow the tool. The caller was not asked.
         """
+        arguments = encode_result(args or {}, what=f"the arguments of {name}")
+        if not self.is_tool_allowed(name):
+            await self._tell_denied(name, arguments)
+            raise ToolDenied(f"the agent's policy does not allow the tool {name!r}", tool=name)
         answered = await self._execution.rounds.call(
             self.step_key(f"call:{name}"),
             name,
-            encode_result(args or {}, what=f"the arguments of {name}"),
+            arguments,
             expires_in=expires_in,
             on_expiry=on_expiry or ("error" if default is None else "default"),
             default=default,
@@ -522,6 +530,11 @@ class Context(Emitting):
         if value["errored"]:
             raise ToolCallFailed(value["error_message"] or value["output"], tool=name)
         return str(value["output"])
+
+    async def _tell_denied(self, name: str, arguments: bytes) -> None:
+        call: dict[str, Any] = {"tool": name, "tool_call_id": self._execution.ids.short("call")}
+        await self.event("tool_call", **call, input=msgspec.Raw(arguments))
+        await self.event("tool_result", **call, error=ToolDenied.code, message=f"the policy does not allow {name}")
 
     async def run(self, agent: str, input: Any = None) -> Any:
         """
@@ -556,6 +569,10 @@ class Context(Emitting):
         if answered.by == "expiry" and answered.on_expiry == "error":
             raise InterruptExpired(f"nobody answered in time: {known.question}", interrupt_id=known.interrupt_id)
         return answered
+
+
+# The name that handlers of the documented runtime annotate their context with.
+StreamContext = Context
 
 
 def scope() -> str | None:
@@ -601,4 +618,4 @@ def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(call)
 
 
-__all__ = ["Approval", "Context", "get_current_context"]
+__all__ = ["Approval", "Context", "StreamContext", "get_current_context"]

@@ -14,8 +14,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import structlog
-
 from holdfast.errors import Cancelled
 from holdfast.execution.program import spec_of
 from holdfast.execution.released import Released
@@ -41,7 +39,6 @@ ALWAYS_SHOWN: Final = frozenset(
     {"started", "complete", "error", "cancelled", "restarted", "interrupt", "interrupt_resolved"}
 )
 
-log = structlog.get_logger(__name__)
 _warned: set[str] = set()
 
 Event = dict[str, Any]
@@ -58,8 +55,8 @@ class Emitting:
         """The step that the calling code is in."""
         raise NotImplementedError
 
-    def is_known(self) -> bool:
-        """For the kernel: whether an earlier attempt emitted what comes now."""
+    def _is_known(self) -> bool:
+        """Whether an earlier attempt emitted what comes now."""
         raise NotImplementedError
 
     # Asking
@@ -147,7 +144,7 @@ class Emitting:
         is_on_loop = _is_on_loop()
         if not is_on_loop and self._execution.is_ending:
             raise_ended(self._execution)
-        if not self.is_known():
+        if not self._is_known():
             self._writer.write((type, own), mark=self._mark)
             if not is_on_loop and self._writer.size > self._execution.pending_bytes_max:
                 self._writer.room_in_thread()
@@ -155,7 +152,7 @@ class Emitting:
 
     def _written(self, type: str, own: str) -> Event | None:
         """Write an event and give it back, if readers are shown it."""
-        line = None if self.is_known() else self._writer.append(type, own, self._mark)
+        line = None if self._is_known() else self._writer.append(type, own, self._mark)
         if not is_shown(type, self.events_filter):
             return None
         if line is None:
@@ -266,5 +263,9 @@ def _is_on_loop() -> bool:
 
 def _warn(name: str) -> None:
     if name not in _warned:
+        import structlog  # takes as long as all else that `import holdfast` loads
+
         _warned.add(name)
-        log.warning("not_emitted", name=name, reason="the server writes this event itself; the call did nothing")
+        structlog.get_logger(__name__).warning(
+            "not_emitted", name=name, reason="the server writes this event itself; the call did nothing"
+        )

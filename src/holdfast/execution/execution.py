@@ -41,12 +41,15 @@ from holdfast.execution.events import (
     interrupt_event,
     void_interrupt,
 )
+from holdfast.execution.guarded import GuardedWriter, clean_interrupt, violation
 from holdfast.execution.program import Program, Result, spec_of
 from holdfast.execution.record import Record
+from holdfast.execution.redaction import redactor_of
 from holdfast.execution.released import Released
 from holdfast.execution.rounds import Rounds
 from holdfast.execution.steps import OpenStep, failure_of
 from holdfast.execution.threads import run_in_thread
+from holdfast.journal import Journal, Writer
 from holdfast.model import Cancel, Failure, Interrupt, Message, Part, Restart, Run, Status, Step
 from holdfast.model.encoding import encode_fields
 from holdfast.store.base import InboxRow
@@ -81,7 +84,8 @@ class Execution:
         self.ids = worker.ids
         self.pending_bytes_max = worker.settings.pending_bytes_max
         self.events_allowed = worker.settings.events_allowed
-        self.writer = worker.journal.open_writer(run)
+        self._redactor = redactor_of(spec_of(program).safety.redact_patterns)
+        self.writer = worker.journal.open_writer(run, self._make_writer)
         self.writer.on_lost = self._on_lost
         self.rounds = Rounds(self)
         self.threads = worker.threads
@@ -107,6 +111,18 @@ class Execution:
         self._park_activity = -1
         self._limit_timer: asyncio.TimerHandle | None = None
         self._abandon_timer: asyncio.TimerHandle | None = None
+
+    def _make_writer(self, journal: Journal, run: Run) -> Writer:
+        if self._redactor is None:
+            return Writer(journal, run)
+        loop, halt = asyncio.get_running_loop(), spec_of(self.program).safety.halt_on_violation
+
+        def on_match() -> None:
+            # From any thread. The code is told by an exception, which it may have caught.
+            self._failure = failure_of(violation())
+            loop.call_soon_threadsafe(self.end, Ending.FAIL)
+
+        return GuardedWriter(journal, run, self._redactor, halt=halt, on_match=on_match)
 
     # What the context and its friends use
 
@@ -142,8 +158,32 @@ class Execution:
         """A JSON value as an event shows it: itself, or from 256 KiB on a reference to a file that holds it."""
         if len(data) <= VALUE_BYTES_MAX:
             return msgspec.Raw(data)
-        file = await self._worker.keep(self.run, data)
+        file = await self._worker.keep(self.run, self._clean(data))
         return {"file": file.file_id, "bytes": file.size, "sha256": file.sha256}
+
+    def _clean(self, data: bytes) -> bytes:
+        """
+        JSON without what the agent's policy redacts.
+
+        Raises:
+            PolicyViolation: it holds such, and that fails the run.
+        """
+        if self._redactor is None:
+            return data
+        clean = self._redactor.json(data)
+        if clean is not data and spec_of(self.program).safety.halt_on_violation:
+            raise violation()
+        return clean
+
+    def _clean_failure(self, failure: Failure) -> Failure:
+        if self._redactor is None:
+            return failure
+        message, details = self._redactor.text(failure.message), self._redactor.value(failure.details)
+        if message == failure.message and details == failure.details:
+            return failure
+        if spec_of(self.program).safety.halt_on_violation:
+            return failure_of(violation())
+        return msgspec.structs.replace(failure, message=message, details=details)
 
     async def make_sure_of_lease(self) -> None:
         """
@@ -183,6 +223,8 @@ class Execution:
         self, interrupt: Interrupt, *, before: Sequence[tuple[str, str]] = (), steps: Sequence[Step] = ()
     ) -> None:
         """Write an interrupt with its event and, when nothing else executes, the status `waiting`."""
+        if self._redactor is not None:
+            interrupt = clean_interrupt(self._redactor, interrupt)
         changes: dict[str, Any] = {} if self._is_in_steps else {"status": Status.WAITING}
         self._is_shown_waiting = self._is_shown_waiting or bool(changes)
         events = [*before, interrupt_event(interrupt)]
@@ -326,7 +368,7 @@ class Execution:
             if self.is_ending:
                 await self._uncancelled(self._finish_stopped(returned=True))
             else:
-                await self._uncancelled(self._finish_failed(failure_of(exc)))
+                await self._uncancelled(self._finish_failed(self._failure or failure_of(exc)))
         finally:
             self._close()
 
@@ -366,6 +408,10 @@ class Execution:
                 "its code was changed while the run was under way",
                 step=missing,
             )
+        self.writer.end_row()
+        if self._failure is not None:
+            await self._finish_failed(self._failure)
+            return
         result = value if isinstance(value, Result) else Result(output=value)
         made = await self._shaped(encode_result(result.output, what="the output"))
         data, now = made.data, self.now()
@@ -392,7 +438,7 @@ class Execution:
         """The output as the agent's declaration wants it."""
         spec = spec_of(self.program)
         made = Shaped(data) if spec.output_schema is None else await off_loop(len(data), shaped, spec, data)
-        return msgspec.structs.replace(made, data=cut(made.data, spec.safety.max_output_chars))
+        return msgspec.structs.replace(made, data=cut(self._clean(made.data), spec.safety.max_output_chars))
 
     def _message(self, result: Result, data: bytes, now: int) -> Message | None:
         if self.run.thread_id is None:
@@ -400,6 +446,8 @@ class Execution:
         text = result.text
         if text is None:
             text = decode_result(data) if data.startswith(b'"') else data.decode()
+        elif self._redactor is not None:
+            text = self._redactor.text(text)
         return Message(
             message_id=self.ids.short("msg"),
             number=self.run.number,
@@ -410,6 +458,7 @@ class Execution:
         )
 
     async def _finish_failed(self, failure: Failure) -> None:
+        failure = self._clean_failure(failure)
         await self._last_write(error_event(failure), status=Status.FAILED, error=failure)
 
     async def _finish_stopped(self, *, returned: bool) -> None:

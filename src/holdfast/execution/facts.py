@@ -9,7 +9,7 @@ Facts from outside: an answer, an expiry, a cancellation. Exactly one answer of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,6 +32,9 @@ from holdfast.execution.events import (
     segment_of,
     void_interrupt,
 )
+from holdfast.execution.guarded import clean_fields
+from holdfast.execution.program import spec_of
+from holdfast.execution.redaction import redactor_of
 from holdfast.journal import Journal
 from holdfast.model import Cancel, Failure, Interrupt, Run, Status
 from holdfast.model.interrupt import encode_answer
@@ -44,6 +47,10 @@ log = structlog.get_logger(__name__)
 
 # Each turn of the loop means that somebody else changed the run between our read and our write.
 TRIES_MAX = 20
+
+
+Events = Sequence[tuple[str, str]]
+Clean = Callable[[Run, Events], Events]
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -170,10 +177,16 @@ class Facts:
                     await self._end(current, Cancel(row.reason, row.created_at, row.created_at))
                     continue
                 _, interrupt = await self._find(run.number, row.interrupt_id)
-                await self._journal.submit(_inbox_append(current, interrupt, row))
+                await self._journal.submit(_inbox_append(current, interrupt, row, self._clean))
                 self._worker.wake()
             except LeaseLost:
                 return  # somebody took the run: its new holder looks at the inbox itself
+
+    def _clean(self, run: Run, events: Events) -> Events:
+        """Events without what the policy of the run's agent redacts; it may be one that is not served here."""
+        program = self._worker.programs.get(run.agent)
+        redactor = None if program is None else redactor_of(spec_of(program).safety.redact_patterns)
+        return events if redactor is None else [(name, clean_fields(redactor, name, own)) for name, own in events]
 
     async def _find(self, run_number: int, interrupt_id: str) -> tuple[Run, Interrupt]:
         run = await self._store.run_by_number(run_number)
@@ -210,7 +223,7 @@ class Facts:
             caller=given.caller,
             at=given.at,
         )
-        await self._journal.submit(_answer_append(run, after, part_id, answers=(answer,)))
+        await self._journal.submit(_answer_append(run, after, part_id, self._clean, answers=(answer,)))
         self._worker.wake()
         return after
 
@@ -232,7 +245,7 @@ class Facts:
         voided = [void_interrupt(item, now) for item in interrupts]
         is_cancel = isinstance(end, Cancel)
         last = cancelled_event(end.reason) if isinstance(end, Cancel) else error_event(end)
-        events = [*[event for event, _ in voided], last]
+        events = self._clean(run, [*[event for event, _ in voided], last])
 
         def build(stamp: Callable[[], int]) -> Write:
             segment = segment_of(run, events, stamp)
@@ -269,16 +282,22 @@ def resolved_already(interrupt: Interrupt, answer: bytes | None, by: str | None)
     )
 
 
-def _inbox_append(run: Run, interrupt: Interrupt, row: InboxRow) -> Callable[[Callable[[], int]], Write]:
+def _inbox_append(run: Run, interrupt: Interrupt, row: InboxRow, clean: Clean) -> Callable[[Callable[[], int]], Write]:
     # The part has its answer since the fact was accepted; what is missing is the event and the head.
     after = answered(interrupt, row.tool_call_id, row.answer, by=row.by, caller=row.caller, at=row.created_at)
-    return _answer_append(run, after, row.tool_call_id, inbox_done=(row.inbox_id,))
+    return _answer_append(run, after, row.tool_call_id, clean, inbox_done=(row.inbox_id,))
 
 
 def _answer_append(
-    run: Run, after: Interrupt, part_id: str, *, answers: tuple[Answered, ...] = (), inbox_done: tuple[int, ...] = ()
+    run: Run,
+    after: Interrupt,
+    part_id: str,
+    clean: Clean,
+    *,
+    answers: tuple[Answered, ...] = (),
+    inbox_done: tuple[int, ...] = (),
 ) -> Callable[[Callable[[], int]], Write]:
-    events = answer_events(after, part_id)
+    events = clean(run, answer_events(after, part_id))
 
     def build(stamp: Callable[[], int]) -> Write:
         segment = segment_of(run, events, stamp) if events else None

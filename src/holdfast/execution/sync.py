@@ -176,8 +176,7 @@ class SyncContext(Emitting):
     def _mark(self) -> str | None:
         return scope()
 
-    def is_known(self) -> bool:
-        """For the kernel: whether an earlier attempt emitted what comes now."""
+    def _is_known(self) -> bool:
         return self._context.is_known()
 
     def _room(self) -> None:

@@ -17,6 +17,8 @@ import structlog
 
 from holdfast.clock import Clock
 from holdfast.errors import AgentMissing, HoldfastError, LeaseLost, StoreError, StoreUnavailable
+from holdfast.execution.carrying import carry_contexts
+from holdfast.execution.context import get_current_context
 from holdfast.execution.execution import Ending, Execution
 from holdfast.execution.facts import Facts
 from holdfast.execution.program import Program, Programs, spec_of
@@ -92,6 +94,7 @@ class Worker:
 
     async def start(self) -> None:
         """Begin to claim and execute, on the running event loop."""
+        carry_contexts(lambda: get_current_context() is not None)
         await self.renew_leases()
         self._loops = [
             asyncio.create_task(self._scan_forever(), name="worker scan"),

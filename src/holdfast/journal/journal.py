@@ -83,10 +83,10 @@ class Journal:
 
     # Writing
 
-    def open_writer(self, run: Run) -> Writer:
+    def open_writer(self, run: Run, make: Callable[[Journal, Run], Writer] = Writer) -> Writer:
         """The writer of a run whose lease this process holds; it stamps behind what others wrote of the run."""
         self.raise_floor(run.last_timestamp)
-        return Writer(self, run)
+        return make(self, run)
 
     async def submit(self, build: Callable[[Callable[[], int]], Write]) -> Outcome:
         """

@@ -182,6 +182,9 @@ class Writer:
             self._is_dirty = True
             self._journal.note(self)
 
+    def end_row(self) -> None:
+        """Hold nothing back any more; this writer never does."""
+
     async def durable(self) -> None:
         """
         Wait until all that was written up to now is on disk. Cancelling it cancels nothing of the write.

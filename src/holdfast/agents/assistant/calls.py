@@ -30,6 +30,7 @@ from holdfast.errors import (
     OutcomeUnknown,
     PermissionDenied,
     StoreError,
+    ToolDenied,
 )
 from holdfast.execution.codec import encode_result
 from holdfast.model.encoding import repair_value
@@ -100,6 +101,8 @@ async def carry_out(turn: Turn, tool: Tool[Any], tool_call_id: str, arguments: d
     key = turn.call_key(tool_call_id)
     call = Call(turn.context, tool_call_id, key)
     try:
+        if not turn.context.is_tool_allowed(tool.name):
+            raise ToolError(ToolDenied.code, f"the agent's policy does not allow {tool.name}")
         read = tool.read(arguments)
         if tool.requires_permission and not turn.is_granted(tool):
             given = await _ask_permission(turn, tool, call, arguments)
