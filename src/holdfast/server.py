@@ -271,6 +271,7 @@ class Server:
                 drain_seconds=settings.drain_seconds,
                 lease_seconds=settings.lease_seconds,
                 renew_seconds=settings.lease_seconds / 4,
+                events_allowed=settings.events_allowed,
             ),
         )
         runs = Runs(
