@@ -13,10 +13,11 @@ import asyncpg
 from holdfast.execution.neighbours import Neighbours
 from holdfast.journal import Journal
 from holdfast.journal.writer import Taken, Writer, is_end
-from holdfast.store.postgres import store
+from holdfast.store.postgres import PostgresStore, store
 
 NO_EPOCH: Final = "no epoch check on append"
 NO_RENEWAL: Final = "no check on renewal"
+SERIAL: Final = "serial id as cursor"
 NO_POLLING: Final = "no polling"
 EARLY: Final = "publish before commit"
 NO_COMPARE: Final = "answer without compare-and-set"
@@ -29,6 +30,8 @@ _PROCEDURES: Final = {
     ),
     NO_COMPARE: (("refused_answer_1", "part.answer IS NULL AND part.status = 'pending'", "true"),),
 }
+
+_UP_TO_FLOOR: Final = "AND first_timestamp <= (SELECT floor FROM common)"
 
 _RENEWS_ANYTHING: Final = """
 UPDATE holdfast.heads h SET lease_until = holdfast.lease_clock() + $4
@@ -59,12 +62,25 @@ def install(mutant: str) -> None:
     if mutant == NO_RENEWAL:
         assert isinstance(store.CHANGE, dict)
         store.CHANGE["renew"] = _RENEWS_ANYTHING
+    elif mutant == SERIAL:
+        PostgresStore.common_floor = _no_floor  # type: ignore[method-assign]  # that is the point
+        assert isinstance(store.READ, dict)
+        text = store.READ["segments_by_time"]
+        assert _UP_TO_FLOOR in text, "segments_by_time has changed: this mutant has to be written anew"
+        store.READ["segments_by_time"] = text.replace(_UP_TO_FLOOR, "")
     elif mutant == NO_POLLING:
         defaults = Neighbours.__init__.__kwdefaults__
         assert defaults is not None
         defaults["poll_seconds"] = 1e6
     elif mutant == EARLY:
         _publish_early()
+
+
+async def _no_floor(self: PostgresStore) -> None:
+    """
+    Who reads everything follows by what is there: by the stamps, which are given in another order than the commits
+    come, as the numbers of a serial are.
+    """
 
 
 def _publish_early() -> None:

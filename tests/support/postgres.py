@@ -82,9 +82,11 @@ class PostgresServer:
 
     def remove(self) -> None:
         """Stop, and leave nothing behind."""
-        self.stop()
-        if self._made:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        if not self._made:
+            self.stop()
+            return
+        self.crash()  # what is thrown away need not be written first
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     # Databases
 
