@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from pathlib import Path
 
 import httpx
 import pytest
@@ -68,6 +69,17 @@ def test_a_run_is_accepted_and_its_first_event_is_stored(client: httpx.Client) -
     assert reply.json().keys() == {"run_id", "status", "events_url", "created_at"}
     assert reply.json()["status"] == "accepted"
     assert client.get(f"/runs/{run_id}").json()["tail_sequence"] >= 0
+
+
+@pytest.mark.parametrize("path", ["invoke", "invoke/stream"])
+def test_a_caller_that_leaves_does_not_end_its_run(client: httpx.Client, path: str, tmp_path: Path) -> None:
+    run_id, gate = new_id(), tmp_path / "gate"
+    with pytest.raises(httpx.ReadTimeout):
+        client.post(f"/agents/gated/{path}?run_id={run_id}", json={"gate": str(gate)}, timeout=1)
+
+    assert client.get(f"/runs/{run_id}").json()["status"] == "running"
+    gate.touch()
+    assert client.get(f"/runs/{run_id}?wait=20").json()["status"] == "completed"
 
 
 def test_each_agent_has_its_own_paths(client: httpx.Client) -> None:

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,15 +77,26 @@ def test_a_post_stream_ends_without_its_last_chunk(own_store: dict[str, str], tm
 
 
 def test_an_executing_run_gets_its_time_to_finish(own_store: dict[str, str], tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    with running_server(tmp_path / "data", environment=own_store) as server, server.client() as client:
-        client.post("/agents/gated/runs?run_id=one", json={"gate": str(gate)})
-        with client.stream("GET", "/runs/one/events?from_sequence=1") as response:
-            next(events(response))
+    gate, body = tmp_path / "gate", {"gate": str(tmp_path / "gate")}
+    with (
+        running_server(tmp_path / "data", environment=own_store) as server,
+        server.client() as client,
+        server.client() as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        client.post("/agents/gated/runs?run_id=one", json=body)
+        waiting = pool.submit(other.post, "/agents/gated/invoke?run_id=two", json=body)
+        while client.get("/runs/two").status_code == 404:
+            pass
+        for run_id in ("one", "two"):
+            with client.stream("GET", f"/runs/{run_id}/events?from_sequence=1") as response:
+                next(events(response))
         server.terminate()
         while client.get("/health").json()["status"] != "draining":
             pass
         ready, refused = client.get("/ready"), client.post("/runs", json={})
+        wrong = client.post("/runs?run_id=-", json={})
+        cut = waiting.result()
         gate.touch()
         status = server.wait()
 
@@ -92,10 +104,14 @@ def test_an_executing_run_gets_its_time_to_finish(own_store: dict[str, str], tmp
     assert (ready.status_code, ready.json()["code"]) == (503, "NOT_READY")
     assert (refused.status_code, refused.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
     assert refused.headers["retry-after"]
+    assert wrong.status_code == 422  # it could not be started later either
+    assert (cut.status_code, cut.json()["code"], cut.json()["run_id"]) == (503, "SERVICE_UNAVAILABLE", "two")
+    assert cut.headers["x-run-id"] == "two"
 
     with running_server(tmp_path / "data", environment=own_store) as server, server.client() as client:
-        assert client.get("/runs/one").json()["status"] == "completed"
-        assert client.get("/runs/one").json()["attempt"] == 1
+        for run_id in ("one", "two"):
+            assert client.get(f"/runs/{run_id}").json()["status"] == "completed"
+            assert client.get(f"/runs/{run_id}").json()["attempt"] == 1
 
 
 def test_a_second_interrupt_exits_at_once(tmp_path: Path) -> None:
