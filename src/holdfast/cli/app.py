@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli import demo, keys, runs, serving, store
+from holdfast.cli import demo, dockfile, keys, runs, serving, store
 from holdfast.cli.screen import CliError, fail
 from holdfast.errors import HoldfastError
 
@@ -30,6 +30,9 @@ app = typer.Typer(
 app.command("serve", epilog=serving.SERVE_EXAMPLES)(serving.serve)
 app.command("worker", epilog=serving.WORKER_EXAMPLES)(serving.worker)
 app.command("dev", epilog=serving.DEV_EXAMPLES)(serving.dev)
+app.command("init", epilog=dockfile.INIT_EXAMPLES)(dockfile.init)
+app.command("add", epilog=dockfile.ADD_EXAMPLES)(dockfile.add)
+app.command("validate", epilog=dockfile.VALIDATE_EXAMPLES)(dockfile.validate)
 app.command("demo")(demo.demo)
 app.add_typer(runs.app, name="runs")
 app.add_typer(keys.app, name="keys")
