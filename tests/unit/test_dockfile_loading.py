@@ -85,10 +85,10 @@ def refused(*files: Path) -> str:
 def test_a_higher_layer_is_never_replaced_by_a_lower_one(tmp_path: Path) -> None:
     file = project(tmp_path, more="expose: {port: '${PORT}'}\n")
     layers = ["env.yml", "env.yaml", ".env", ".env.local", "given.env"]
+    given = tmp_path / "given.env"
     found = []
     for number, name in enumerate(layers, 1):
         (tmp_path / name).write_text(f"PORT: {number}\n" if name.startswith("env") else f"PORT={number}\n")
-        given = tmp_path / "given.env"
         found.append(load(file, env_file=given if given.exists() else None).settings["port"])
 
     assert found == [1, 2, 3, 4, 5]
