@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import importlib.util
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from holdfast.dockfile.problems import InvalidDockfile, Report, shown
 from holdfast.dockfile.yaml_text import read_yaml
 from holdfast.execution.admission import check_spec
 from holdfast.execution.program import AgentSpec, SafetyPolicy, ToolPolicy
+from holdfast.execution.redaction import InvalidPattern
 from holdfast.execution.schema import InvalidSchema
 from holdfast.settings import InvalidSetting, Settings
 
@@ -221,10 +221,10 @@ class _Meaning:
         safety = policies.safety
         for index, pattern in enumerate(safety.redact_patterns):
             try:
-                re.compile(pattern)
-            except re.error as exc:
+                check_spec(AgentSpec(safety=SafetyPolicy(redact_patterns=(pattern,))))
+            except InvalidPattern as exc:
                 path = f"policies.safety.redact_patterns[{index}]"
-                self._report.add(path, "a regular expression", f"{shown(pattern)}: {exc}")
+                self._report.add(path, "a regular expression", f"{shown(pattern)}: {exc.message}")
         return SafetyPolicy(
             block_prompt_injection=safety.block_prompt_injection,
             redact_patterns=safety.redact_patterns,

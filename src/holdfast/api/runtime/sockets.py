@@ -19,6 +19,7 @@ from litestar import get
 from holdfast.api.http.asgi import Answer, Receive, Scope, Send
 from holdfast.api.http.auth import UNASKED, Grant
 from holdfast.api.http.call import Call
+from holdfast.api.http.enabling import WEBSOCKET
 from holdfast.api.http.errors import TooManySubscribers
 from holdfast.api.http.frames import messages_of, slices, text_frames
 from holdfast.api.http.idempotency import idempotency_row
@@ -58,14 +59,14 @@ _HEARTBEAT: Final = text_frames(b'{"type":"heartbeat"}')
 _encode: Final = msgspec.json.Encoder().encode
 
 
-@get("/runs/{run_id:str}/ws", opt={"stream_token": True, "socket": True})
+@get("/runs/{run_id:str}/ws", opt={"stream_token": True, "socket": True, "enabled_by": WEBSOCKET})
 async def follow_on_socket(request: Call) -> Answer:
     """A WebSocket that follows a run, and through which it is answered and cancelled."""
     request.query()
     return RunSocket(request, run_id=request.path_value("run_id"))
 
 
-@get(["/invoke/ws", "/agents/{name:str}/invoke/ws"], opt={"role": "executor", "socket": True})
+@get(["/invoke/ws", "/agents/{name:str}/invoke/ws"], opt={"role": "executor", "socket": True, "enabled_by": WEBSOCKET})
 async def invoke_on_socket(request: Call) -> Answer:
     """A WebSocket that starts a run with its first message, and follows it."""
     if "name" in request.scope["path_params"]:
