@@ -142,7 +142,8 @@ class Execution:
         """The thread's messages before this turn."""
         if self.run.thread_id is None:
             return []
-        messages = await self._worker.journal.store.messages(self.run.tenant, self.run.thread_id)
+        store, tenant, thread_id = self._worker.journal.store, self.run.tenant, self.run.thread_id
+        messages = await self._worker.insist(lambda: store.messages(tenant, thread_id))
         return [message for message in messages if message.number != self.run.number]
 
     async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -193,7 +194,7 @@ class Execution:
             LeaseLost: somebody else has the run.
         """
         if not self._worker.is_sure_of_leases:
-            await self._worker.renew_leases()
+            await self._worker.insist(self._worker.renew_leases)
             if self.ending is Ending.LOST:
                 raise LeaseLost(f"the lease of run {self.run.run_id} was lost")
 

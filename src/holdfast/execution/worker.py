@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
 from holdfast.clock import Clock
-from holdfast.errors import AgentMissing, HoldfastError, LeaseLost, StoreError, StoreUnavailable
+from holdfast.errors import AgentMissing, HoldfastError, LeaseLost, StorageFull, StoreError, StoreUnavailable
 from holdfast.execution.carrying import carry_contexts
 from holdfast.execution.context import get_current_context
 from holdfast.execution.execution import Ending, Execution
@@ -33,6 +33,8 @@ from holdfast.model import File, Run
 from holdfast.store.base import Lease, Limits
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 UNSERVED_SECONDS = 600
 
@@ -236,8 +238,20 @@ class Worker:
             sha256=hashlib.sha256(data).hexdigest(),
             created_at=self.clock.now(),
         )
-        await self._store.put_file(file, data)
+        await self.insist(lambda: self._store.put_file(file, data))
         return file
+
+    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """
+        What a call to the store gives, once the store is there and has room: a run waits for it here, as it does where
+        it appends. For what may be done twice.
+        """
+        while True:
+            try:
+                return await call()
+            except (StorageFull, StoreUnavailable) as error:
+                log.warning("run_waits", reason=error.code, message=str(error))
+            await asyncio.sleep(self.settings.scan_seconds)
 
     async def run_child(self, parent: Run, agent: str, input: Any, occurrence: int) -> Any:
         """Start (or find) the child of a run and wait for its output."""

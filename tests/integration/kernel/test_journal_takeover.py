@@ -164,3 +164,38 @@ async def test_what_a_process_executes_it_does_not_take_up_again_however_late_it
         ended = await it.finished(run)
 
     assert (ended.status, ended.attempt, ended.lease_epoch) == ("completed", 1, run.lease_epoch)
+
+
+class AwayStore:
+    """Its calls of this name find no database, so many times; the others do."""
+
+    def __init__(self, store: Store, name: str, *, times: int) -> None:
+        self._store, self._name = store, name
+        self.left = times
+
+    def __getattr__(self, name: str) -> Any:
+        return self._away if name == self._name and self.left else getattr(self._store, name)
+
+    async def _away(self, *_: object, **__: object) -> None:
+        self.left -= 1
+        raise StoreUnavailable("no answer")
+
+
+@pytest.mark.parametrize("name", ["renew", "put_file", "messages"])
+async def test_a_run_waits_for_a_database_that_is_away_for_longer_than_a_lease(tmp_path: Path, name: str) -> None:
+    """The call in its name gives up after a while; the run does not."""
+
+    @agent("worker", restart="always")
+    async def worker(context: Context, input: Any) -> int:
+        await asyncio.sleep(0.05)  # longer than the lease
+        await context.step("large", lambda: "x" * 300_000)
+        return len(await context.history())
+
+    settings = replace(QUICK, lease_seconds=0.02, renew_seconds=30)
+    async with kernel(tmp_path, worker, settings=settings) as it:
+        store = it.worker._store = it.journal.store = AwayStore(it.store, name, times=3)
+        run = await it.start("worker", thread_id="t")
+        ended = await it.finished(run)
+
+    assert store.left == 0
+    assert (ended.status, ended.attempt, ended.error) == ("completed", 1, None)
