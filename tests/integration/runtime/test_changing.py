@@ -136,6 +136,7 @@ def test_the_same_idempotency_key_gives_the_same_bytes(client: httpx.Client) -> 
 
     assert again.content == first.content
     assert again.headers["idempotency-replayed"] == "true"
+    assert again.headers["x-run-id"] == first.headers["x-run-id"]
     assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
 
 
@@ -145,3 +146,20 @@ def test_a_refused_call_gives_its_idempotency_key_back(client: httpx.Client) -> 
 
     assert client.post(path, json={"answer": "maybe"}, headers=headers).status_code == 422
     assert client.post(path, json={"answer": "yes"}, headers=headers).status_code == 200
+
+
+def test_every_answer_about_a_run_names_it(client: httpx.Client) -> None:
+    """Refusals too: a proxy's log finds them by the header."""
+    run_id, path = asking(client, choices=["yes"])
+    replies = [
+        client.post(path, json={"answer": "maybe"}),
+        client.post(f"/runs/{run_id}/interrupts/none", json={"answer": 1}),
+        client.post(f"/runs/{run_id}/fork", json={"step": "none"}),
+        client.get(f"/runs/{run_id}/events?from_sequence=x"),
+        client.get(f"/runs/{run_id}/steps"),
+        client.delete(f"/runs/{run_id}"),
+        client.post(path, json={"answer": "yes"}),
+    ]
+
+    assert [reply.status_code for reply in replies] == [422, 404, 422, 422, 200, 200, 409]
+    assert {reply.headers["x-run-id"] for reply in replies} == {run_id}

@@ -50,7 +50,7 @@ async def _cancel(request: Call, query: Any, body: Any, reason: str) -> Reply:
         run = await request.runs.cancel(request.caller, request.path_value("run_id"), reason=reason, wait=wait)
         return json_reply(receipt_view(run), 200 if run.status.is_final else 202, run_headers(run))
 
-    return await once(request, query, body, work)
+    return _about_run(request, await once(request, query, body, work))
 
 
 def check_reason(reason: str) -> None:
@@ -76,7 +76,7 @@ async def answer_interrupt(request: Call) -> Answer:
         reply = await give_answer(request, run, request.path_value("interrupt_id"), body["answer"])
         return json_reply(reply, headers=run_headers(run))
 
-    return await once(request, query, body, work)
+    return _about_run(request, await once(request, query, body, work))
 
 
 async def give_answer(request: Call, run: Run, interrupt_id: str, answer: Any) -> dict[str, Any]:
@@ -118,6 +118,13 @@ def _tool_outputs(answer: Any, interrupt: Interrupt) -> list[ToolOutput]:
 
 def _as_text(output: Any) -> str:
     return output if isinstance(output, str) else msgspec.json.encode(output).decode()
+
+
+def _about_run(request: Call, reply: Reply) -> Reply:
+    """The reply with its run's id; one that is told again comes without it."""
+    if any(name == b"x-run-id" for name, _ in reply.headers):
+        return reply
+    return reply.with_headers((b"x-run-id", request.path_value("run_id").encode()))
 
 
 def check_members(body: Any, known: tuple[str, ...]) -> None:

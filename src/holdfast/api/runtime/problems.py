@@ -85,7 +85,10 @@ def render(error: Exception, refusal: Refusal) -> Reply:
     status, code = status_and_code(error.code)
     if isinstance(error, HttpError) and error.code not in _CODES:
         status = error.status
-    return problem(status, code, error.message, refusal.request_id, error.details, headers=_headers(error, status))
+    headers = _headers(error, status)
+    if "run_id" not in error.details:
+        headers += _about_run(refusal.path)
+    return problem(status, code, error.message, refusal.request_id, error.details, headers=headers)
 
 
 def problem(
@@ -117,6 +120,13 @@ def problem(
     if isinstance(run_id, str) and _RUN_ID.match(run_id):  # one from a path may be anything
         headers = (*headers, (b"x-run-id", run_id.encode()))
     return Reply(status, msgspec.json.encode(body), headers, MEDIA_TYPE)
+
+
+def _about_run(path: str) -> tuple[Header, ...]:
+    """The header of an answer about the run that a path names."""
+    first, _, rest = path.removeprefix("/").partition("/")
+    run_id = rest.partition("/")[0]
+    return ((b"x-run-id", run_id.encode()),) if first == "runs" and _RUN_ID.match(run_id) else ()
 
 
 def _pointer(field: str | None) -> str:
