@@ -312,9 +312,9 @@ class Campaign:
         return run
 
     async def _read(self, run: Tracked) -> None:
-        """One reader wherever it comes to, the others elsewhere than where the run began."""
-        elsewhere = [Door(self._cluster, but=run.started_at) for _ in range(self.size.readers - 1)]
-        run.readings = [Reading(Door(self._cluster), run.run_id)]
+        """All elsewhere than where the run began; where it goes on after a take-over, nobody knows."""
+        first, *elsewhere = [Door(self._cluster, but=run.started_at) for _ in range(self.size.readers)]
+        run.readings = [Reading(first, run.run_id)]
         for place, door in enumerate(elsewhere):
             if (place + len(self.runs)) % 2:
                 run.readings.append(Replaying(door, run.thread_id, run.run_id))
