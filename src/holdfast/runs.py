@@ -161,7 +161,10 @@ class Runs:
                 self.worker.begin(started.run, Record(inherited.steps, inherited.interrupts))
         if not started.run.is_leased and not started.replayed:
             # With a place here it was a limit that held it back: no other run waits for this process.
-            self.worker.wake() if leased else self.worker.queued()
+            if leased:
+                self.worker.wake()
+            else:
+                self.worker.queued()
         return started
 
     async def fork(self, caller: Caller, run_id: str, request: ForkRequest) -> Started:
@@ -230,10 +233,10 @@ class Runs:
 
     async def _limits(self, run: Run) -> _Limits:
         """What may hold a new run back or have it refused. A child does its parent's work, which was accepted."""
-        limits = self.worker.limits()
-        of_agent = limits.agent_runs_max.get(run.agent)
+        of_agent = self.worker.agent_runs_max(run.agent)
         if run.parent is None:
-            return _Limits(self._queued_max, self._tenant_queued_max, limits.tenant_runs_max, of_agent)
+            of_tenant = self.worker.settings.tenant_runs_max
+            return _Limits(self._queued_max, self._tenant_queued_max, of_tenant, of_agent)
         if of_agent is not None:
             parent = await self.store.run_by_number(run.parent)
             if parent is not None and parent.agent == run.agent:

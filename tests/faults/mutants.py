@@ -25,7 +25,7 @@ NO_COMPARE: Final = "answer without compare-and-set"
 # By mutant: procedure, what stands there, what stands there instead.
 _PROCEDURES: Final = {
     NO_EPOCH: (
-        ("commit_1", "h.lease_epoch = lease_epochs[i] AND", ""),
+        ("commit_2", "h.lease_epoch = lease_epochs[i] AND", ""),
         ("append_1", "head.lease_epoch <> own_epoch OR", ""),
     ),
     NO_COMPARE: (("refused_answer_1", "part.answer IS NULL AND part.status = 'pending'", "true"),),

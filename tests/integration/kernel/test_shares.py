@@ -200,8 +200,8 @@ async def test_an_answered_run_takes_its_turn(tmp_path: Path) -> None:
 
 async def test_refusals_come_before_a_run_is_accepted(tmp_path: Path) -> None:
     stage = Stage()
-    options: dict[str, Any] = {"queued_max": 2, "tenant_queued_max": 1}
-    async with kernel(tmp_path, stage.agent, settings=replace(QUICK, tenant_runs_max=1), **options) as it:
+    settings = replace(QUICK, tenant_runs_max=1)
+    async with kernel(tmp_path, stage.agent, settings=settings, queued_max=2, tenant_queued_max=1) as it:
         for tenant in "ab":
             await enter(it, "runs", tenant=tenant)
             await enter(it, "waits", tenant=tenant)

@@ -19,7 +19,7 @@ from holdfast.store.base import Answered, Append, InboxRow, OutboxRow, PutInbox,
 from holdfast.store.places import is_limited
 
 PLAIN, MORE, UNLEASED, START, LIMITED, INBOX = "pausli"
-"""Kinds of writes, each one letter: see commit_1; a LIMITED start may be held back, or needs the queue of its tenant counted."""
+"""Kinds of writes, each one letter: see commit_2; a LIMITED start may be held back, or needs the queue of its tenant counted."""
 
 BEFORE: Final = {
     after: tuple(s.value for s in Status if after in TRANSITIONS[s] or (after is s and not s.is_final))
@@ -72,7 +72,7 @@ def item_of(write: Write, now: int) -> Item:
 
 
 def arrays_of(items: Sequence[Item]) -> tuple[Any, ...]:
-    """The parameters of `commit_1` that hold the writes, in its order."""
+    """The parameters of `commit_2` that hold the writes, in its order."""
     segments = [item.segment for item in items]
     return (
         "".join([item.kind for item in items]),

@@ -191,7 +191,6 @@ LANGUAGE plpgsql AS $$
 DECLARE
     given record;
     busy record;
-    newest bigint;
     new_number bigint;
     until double precision;
 BEGIN
@@ -219,21 +218,21 @@ BEGIN
         RETURN '{"refused": "run_exists"}'::json;
     END IF;
     IF given.thread_id IS NOT NULL THEN
-        SELECT r.run_id, r.status INTO busy FROM threads t LEFT JOIN runs r ON r.number = t.active
-        WHERE t.tenant = given.tenant AND t.thread_id = given.thread_id AND t.active IS NOT NULL;
-        IF FOUND THEN
+        SELECT t.active, t.last_timestamp, r.run_id, r.status INTO busy
+        FROM threads t LEFT JOIN runs r ON r.number = t.active
+        WHERE t.tenant = given.tenant AND t.thread_id = given.thread_id;
+        IF busy.active IS NOT NULL THEN
             RETURN json_build_object('refused', 'thread_busy', 'run_id', busy.run_id, 'status', busy.status);
-        END IF;
-        -- The clocks of processes differ, and within a thread time only grows, by two microseconds at least.
-        SELECT t.last_timestamp INTO newest FROM threads t
-        WHERE t.tenant = given.tenant AND t.thread_id = given.thread_id AND t.last_timestamp + 2 > first_stamp;
-        IF FOUND THEN
-            RETURN json_build_object('refused', 'behind', 'newest', newest);
+        ELSIF busy.last_timestamp + 2 > first_stamp THEN
+            -- The clocks of processes differ, and within a thread time only grows, by two microseconds at least.
+            RETURN json_build_object('refused', 'behind', 'newest', busy.last_timestamp);
         END IF;
     END IF;
-    IF given.lease_owner IS NOT NULL AND NOT has_place_2(
-        given.tenant, given.agent, given.priority, given.tenant_runs_max, given.agent_runs_max
-    ) THEN
+    IF given.lease_owner IS NOT NULL AND num_nonnulls(given.tenant_runs_max, given.agent_runs_max) > 0
+        AND NOT has_place_2(
+            given.tenant, given.agent, given.priority, given.tenant_runs_max, given.agent_runs_max
+        )
+    THEN
         given.status := 'queued';
         given.lease_owner := NULL;
         given.lease_epoch := 0;
