@@ -22,7 +22,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -52,6 +52,7 @@ from holdfast.clock import SystemClock
 from holdfast.errors import HoldfastError, StoreError
 from holdfast.execution.neighbours import Neighbours
 from holdfast.execution.worker import Worker, WorkerSettings
+from holdfast.exporting import close_exporter, open_exporter
 from holdfast.ids import RandomIds
 from holdfast.journal import Journal
 from holdfast.runs import Caller, Runs
@@ -59,6 +60,9 @@ from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
 from holdfast.shutdown import Shutdown
 from holdfast.store.base import Store
+
+if TYPE_CHECKING:
+    from holdfast.execution.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -178,6 +182,7 @@ class Server:
         self._file = None if listener is None or token is not None else ServerFile(Path(settings.data))
         self._token = token
         self._access = access
+        self._spans = open_exporter(settings)
         self._authenticator = Authenticator(
             [*environment_grants(settings.keys, settings.key_hashes), *declared_grants(access)],
             header=settings.key_header,
@@ -247,6 +252,8 @@ class Server:
                 await self._authenticator.stop()
         finally:
             await self._store.close()
+            if self._spans is not None:
+                await asyncio.to_thread(close_exporter, self._spans)
 
     async def _open(self) -> tuple[Journal, Worker]:
         """Open the store, begin to work, and let the door open."""
@@ -274,6 +281,7 @@ class Server:
                 events_allowed=settings.events_allowed,
             ),
         )
+        worker.tracing = self._tracing()
         runs = Runs(
             journal,
             worker,
@@ -317,6 +325,13 @@ class Server:
         return await create_first_key(self._store, self._clock, self._ids)
 
     # Parts
+
+    def _tracing(self) -> Tracing | None:
+        if not self.settings.tracing:
+            return None
+        from holdfast.execution.tracing import Tracing
+
+        return Tracing(self._spans)
 
     def _http_config(self) -> uvicorn.Config:
         return uvicorn.Config(

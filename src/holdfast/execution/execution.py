@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,7 @@ class Execution:
         self.rounds = Rounds(self)
         self.threads = worker.threads
         self.tally = worker.tally
+        self._spans = None if worker.tracing is None else worker.tracing.of_run(run, program.framework)
         self.ending: Ending | None = None
         self.is_over = False
         self.on_ending: list[Callable[[], None]] = []
@@ -203,12 +205,16 @@ class Execution:
         if self._worker.is_stopping and self.program.restart is Restart.ALWAYS:
             self.end(Ending.STOP)
         self._steps.add(step)
+        if self._spans is not None:
+            self._spans.step_began(step)
         self._show_running()
 
     def step_ended(self, step: OpenStep) -> None:
         """A step is over, or was given up; a second call changes nothing."""
         if step in self._steps:
             self._steps.discard(step)
+            if self._spans is not None:
+                self._spans.step_ended(step)
             self._arm_parking()
 
     @property
@@ -377,10 +383,11 @@ class Execution:
         context = Context(self)
         token = set_current(context)
         try:
-            value = await self.program.execute(context, decode_result(self.run.input))
-            if self.is_ending:
-                raise asyncio.CancelledError  # it was told to end, and did
-            return value
+            with nullcontext() if self._spans is None else self._spans.executing():
+                value = await self.program.execute(context, decode_result(self.run.input))
+                if self.is_ending:
+                    raise asyncio.CancelledError  # it was told to end, and did
+                return value
         finally:
             token.var.reset(token)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import structlog
@@ -31,6 +31,9 @@ from holdfast.journal import Journal
 from holdfast.journal.writer import PENDING_BYTES_MAX
 from holdfast.model import File, Run
 from holdfast.store.base import Lease, Limits
+
+if TYPE_CHECKING:
+    from holdfast.execution.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -77,6 +80,7 @@ class Worker:
         self.facts = Facts(journal, self)
         self.threads = asyncio.Semaphore(self.settings.threads_max)
         self.tally = Tally()
+        self.tracing: Tracing | None = None
         self.is_stopping = False
         self.start_child: Callable[[Run, str, Any, int], Awaitable[Any]] | None = None
         self._store = journal.store
