@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from holdfast import Context, agent
-from tests.support.until import until
 
 
-@agent("flood", restart="always")
-async def flood(context: Context, input: dict[str, Any]) -> dict[str, Any]:
-    """For each of the files `gates`: once it is there, `count` tokens of `size` characters, as fast as they go."""
+@agent("backlog", restart="always")
+async def backlog(context: Context, input: dict[str, Any]) -> dict[str, Any]:
+    """`count` tokens of `size` characters, as fast as they go; then a short one every 10 ms until the file `gate`."""
     text = "x" * input["size"]
-    for gate in input["gates"]:
-        await until(partial(_exists, gate), seconds=60, every=0.005)
-        for _ in range(input["count"]):
-            await context.token(text)
-    return {}
+    for _ in range(input["count"]):
+        await context.token(text)
+    ticks = 0
+    while not _exists(input["gate"]):
+        await context.token("tick ")
+        await asyncio.sleep(0.01)
+        ticks += 1
+    return {"ticks": ticks}
 
 
 @agent("odd", restart="always")

@@ -15,6 +15,7 @@ from tests.support.server import KEY, running_server
 AGENTS = Path(__file__).with_name("agents.py")
 STREAMS = 1000
 EXIT_SECONDS = 10.0
+ENDED_SECONDS_MAX = 1.0
 # Two less than by default, for the tests share the machine: with runs that never end, the rest is for all the work.
 DRAIN_SECONDS = 6
 
@@ -62,5 +63,5 @@ async def test_a_thousand_streams_end_cleanly_and_the_process_exits_in_time(tmp_
     assert all(types for types in read)
     assert not {"complete", "error", "cancelled"} & {name for types in read for name in types}
     assert sum("shutdown" in stream.comments for stream, _, _ in opened) >= STREAMS * 3 // 4
-    assert ended < EXIT_SECONDS
+    assert ended < ENDED_SECONDS_MAX
     assert exited < EXIT_SECONDS

@@ -188,3 +188,30 @@ def test_the_model_library_is_not_loaded_on_the_way_to_health(tmp_path: Path) ->
         if not maps.exists():
             pytest.skip("needs /proc")
         assert "pydantic_core" not in maps.read_text()
+
+
+def test_a_call_for_events_on_a_kept_connection_is_ended_politely(tmp_path: Path) -> None:
+    """A 503 would stop a browser's EventSource for good; this one comes back."""
+    gate = tmp_path / "gate"
+    with running_server(tmp_path / "data") as server, server.client() as client:
+        client.post("/agents/gated/runs?run_id=one", json={"gate": str(gate)})
+        client.post("/agents/tutor/invoke?run_id=over", json={})
+        with client.stream("GET", "/runs/one/events?from_sequence=1") as response:
+            next(events(response))
+        server.terminate()
+        while client.get("/health").json()["status"] != "draining":
+            pass
+        reply = client.get("/runs/one/events?types=token&view=compact")
+        ahead = client.get("/runs/one/events?from_sequence=100")
+        over = client.get("/runs/over/events?from_sequence=3")
+        gate.touch()
+        status = server.wait()
+
+    lines = reply.text.split("\n")
+    assert reply.status_code == 200
+    assert lines[0].startswith("retry: ")
+    assert lines[1:] == [": filter token", ": view compact", "", ": shutdown", "", ""]
+    assert ahead.text.split("\n")[2] == "event: gap"
+    assert ahead.text.endswith("\n\n: shutdown\n\n")
+    assert over.status_code == 204
+    assert status == 0

@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 
 # One write. A slow reader holds at most about two of these in our memory.
 SLICE_BYTES_MAX = 64 * 1024
+# What a reader of a long journal gets before others have their turn: pieces that are in memory, and a system that takes
+# megabytes, would else let nobody else in meanwhile.
+TURN_BYTES_MAX = 128 * 1024
 # A revoked key ends its streams within 30 s; 4 s of those go to noticing it.
 TICK_SECONDS_MAX = 10.0
 
@@ -196,6 +199,7 @@ class EventStream:
 
     async def _pump(self) -> bool:
         connection, source, loop = self._connection, self._source, self._loop
+        turn = 0  # bytes of this turn
         while True:
             self._is_idle = True
             frames = await source.next()
@@ -220,9 +224,16 @@ class EventStream:
             else:
                 await self._write_slices(frames)
             self._last_write = self._last_frame = loop.time()
+            turn += len(frames)
             if connection.is_paused:
                 del frames
                 await connection.drained()
+            elif turn >= TURN_BYTES_MAX:
+                del frames
+                await asyncio.sleep(0)
+            else:
+                continue
+            turn = 0
 
     async def _write_slices(self, frames: bytes) -> None:
         view = memoryview(frames)
