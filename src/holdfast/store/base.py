@@ -187,6 +187,7 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
     statuses: tuple[Status, ...] = ()
     agent: str | None = None
     thread_id: str | None = None
+    shown_thread: str | None = None  # the same, where a run without a thread goes by its own id
     parent: int | None = None
     created_after: int | None = None  # exclusive
     created_before: int | None = None  # exclusive

@@ -69,7 +69,7 @@ def _run_query(request: Call, query: Query, agent: str | None, limit: int) -> Ru
         tenant=request.caller.tenant,
         statuses=tuple(STATUSES[name] for name in names),
         agent=agent,
-        thread_id=query.get("thread_id"),
+        shown_thread=query.get("thread_id"),
         created_after=times.get("created_after"),
         created_before=times.get("created_before"),
         before=decode_cursor(query["cursor"]) if "cursor" in query else None,

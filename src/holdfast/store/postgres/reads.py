@@ -41,6 +41,9 @@ def runs_query(query: RunQuery) -> tuple[str, list[Any]]:
         if value is not None:
             values.append(value)
             conditions.append(f"{condition} ${len(values)}")
+    if query.shown_thread is not None:
+        values.append(query.shown_thread)
+        conditions.append(f"(r.thread_id = ${len(values)} OR (r.thread_id IS NULL AND r.run_id = ${len(values)}))")
     if query.statuses:
         # As text: only so can the index of the active runs be used. They are words of ours.
         words = ", ".join(repr(Status(status).value) for status in query.statuses)

@@ -60,6 +60,9 @@ def runs(connection: Connection, query: RunQuery) -> list[Run]:
         if value is not None:
             conditions.append(condition)
             values.append(value)
+    if query.shown_thread is not None:
+        conditions.append("(r.thread_id = ? OR (r.thread_id IS NULL AND r.run_id = ?))")
+        values += (query.shown_thread, query.shown_thread)
     if query.statuses:
         # As text: only so can the index of the active runs be used. They are words of ours.
         words = ", ".join(repr(Status(status).value) for status in query.statuses)
