@@ -335,6 +335,11 @@ class Runs:
                 timer = loop.call_later(max(seconds, 0), reader.wake)
                 await _until_notable(reader)
                 timer.cancel()
+                if reader.is_void:
+                    self.shutdown.remove(reader.wake)
+                    reader.close()
+                    reader = Reader(self.journal, run, after=run.tail_sequence)
+                    self.shutdown.add(reader.wake)
         finally:
             if timer is not None:
                 timer.cancel()

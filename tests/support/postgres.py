@@ -88,6 +88,25 @@ class PostgresServer:
         self.crash()  # what is thrown away need not be written first
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    # Copies
+
+    def back_up(self, target: Path, *arguments: str) -> None:
+        """A base backup of the running server, into a directory that is not there yet."""
+        self.run("pg_basebackup", "-d", self.url(), "-D", target, "-c", "fast", "--no-sync", *arguments)
+
+    def standby(self) -> PostgresServer:
+        """A new server that follows this one, and answers reads."""
+        made = PostgresServer()
+        made.make_place()
+        self.back_up(made.directory / "data", "-R")
+        made.start()
+        return made
+
+    def run(self, program: str, *arguments: object) -> None:
+        """Let a program of Postgres do its work, as the server's user."""
+        command = [str(self._programs / program), *map(str, arguments)]
+        subprocess.run(command, check=True, cwd=self.directory, **self._as_user())
+
     # Databases
 
     def url(self, database: str = "postgres") -> str:
@@ -138,11 +157,15 @@ class PostgresServer:
         user = pwd.getpwnam(UNPRIVILEGED)
         return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
-    def _make(self) -> None:
+    def make_place(self) -> None:
+        """The directory, in the hands of the server's user."""
         self.directory.mkdir(mode=0o755, exist_ok=True)
         if os.geteuid() == 0:
             user = pwd.getpwnam(UNPRIVILEGED)
             os.chown(self.directory, user.pw_uid, user.pw_gid)
+
+    def _make(self) -> None:
+        self.make_place()
         subprocess.run(
             [
                 self._programs / "initdb",

@@ -2,7 +2,7 @@
 
 from holdfast.journal.chunk import Chunk, chain, chunk_of
 from holdfast.journal.journal import Journal
-from holdfast.journal.reader import END, GAP, WOKEN, Reader, Signal
+from holdfast.journal.reader import END, GAP, ROLLED_BACK, WOKEN, Reader, Signal
 from holdfast.journal.tail import Tail, Tails
 from holdfast.journal.watch import Watcher
 from holdfast.journal.writer import Writer
@@ -10,6 +10,7 @@ from holdfast.journal.writer import Writer
 __all__ = [
     "END",
     "GAP",
+    "ROLLED_BACK",
     "WOKEN",
     "Chunk",
     "Journal",

@@ -41,6 +41,7 @@ class Journal:
         self.store = store
         self.tails = Tails()
         self.pages = Pages()
+        self.rollbacks = 0  # how often history was rolled back under this process
         self.lock = threading.Lock()  # around stamps, pending events, and the taking of a batch
         self._clock = clock
         self._last = last_timestamp
@@ -63,6 +64,7 @@ class Journal:
         """Begin to commit, on the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self.store.on_rolled_back(self._roll_back)
         self._task = asyncio.create_task(self._commit_forever(), name="committer")
         self._task.add_done_callback(self._on_done)
 
@@ -72,6 +74,12 @@ class Journal:
         self._wake.set()
         if self._task is not None:
             await self._task
+
+    def _roll_back(self) -> None:
+        """Another database stands in the place of the one that was read: what is in memory may never have happened."""
+        self.rollbacks += 1
+        self.pages.clear()
+        self.tails.void()
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         """A committer that broke can never commit again: whoever runs this process must end it."""

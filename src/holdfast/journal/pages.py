@@ -49,10 +49,16 @@ class Pages:
         try:
             chunk = await load()
         finally:
-            del self._loading[place]
-        if len(chunk.pieces) > 1:
+            is_kept = self._loading.pop(place, None) is not None
+        if is_kept and len(chunk.pieces) > 1:
             self._keep(number, chunk)
         return chunk.pieces[0]
+
+    def clear(self) -> None:
+        """Keep nothing, nor what is just being read: history was rolled back."""
+        self._pieces.clear()
+        self._loading.clear()
+        self._size = 0
 
     def _keep(self, number: int, chunk: Chunk) -> None:
         for piece in chunk.pieces:

@@ -25,12 +25,14 @@ class Signal(Enum):
 
     WOKEN = "woken"  # somebody called `wake`: look at what changed, then ask again
     END = "end"  # the journal is finished and read to its end
+    ROLLED_BACK = "rolled_back"  # what was read may not have happened: nothing more comes, the run has to be read again
     GAP = "gap"  # the events behind the old cursor were pruned; the next call goes on behind the new one
 
 
 WOKEN: Final = Signal.WOKEN
 END: Final = Signal.END
 GAP: Final = Signal.GAP
+ROLLED_BACK: Final = Signal.ROLLED_BACK
 
 
 class Reader:
@@ -61,6 +63,11 @@ class Reader:
         """Nothing follows `tail_sequence`."""
         return self._tail.finished
 
+    @property
+    def is_void(self) -> bool:
+        """History was rolled back since the run was read."""
+        return self._tail.is_void
+
     def take(self) -> Chunk | None:
         """The next events, if they are in memory."""
         chunk = self._tail.after(self.cursor)
@@ -77,6 +84,8 @@ class Reader:
             StoreUnavailable: it cannot be read now; ask again.
         """
         while True:
+            if self._tail.is_void:
+                return ROLLED_BACK
             if self._is_woken:
                 self._is_woken = False
                 return WOKEN
@@ -114,10 +123,20 @@ class Reader:
         found = await self._journal.store.tails([self._run.number])
         self._tail.is_current = True
         last, status = found.get(self._run.number, (self._tail.last, self._run.status))
+        if last < self._run.tail_sequence:
+            self._tail.void()  # the row was read before a rollback, this after it
+            return
         self._tail.observe(last, finished=status.is_final)
 
     async def _load(self) -> Chunk | Signal:
-        chunk = await self._journal.pages.get(self._run.number, self.cursor + 1, self._load_page)
+        try:
+            chunk = await self._journal.pages.get(self._run.number, self.cursor + 1, self._load_page)
+        except JournalCorrupt:
+            if self._tail.is_void:
+                return ROLLED_BACK
+            raise
+        if self._tail.is_void:
+            return ROLLED_BACK
         if chunk.first > self.cursor + 1:
             self.cursor = chunk.first - 1
             return GAP

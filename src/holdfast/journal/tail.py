@@ -23,16 +23,18 @@ class Tail:
     nothing follows it.
 
     `is_current` tells that nothing was missed before the tail was there: it was opened by whoever holds the run's
-    lease, or a reader asked the store after it had subscribed.
+    lease, or a reader asked the store after it had subscribed. `is_void` tells that history was rolled back since:
+    what it knows may never have happened, and nothing may be shown to its readers any more.
     """
 
-    __slots__ = ("_chunks", "_firsts", "_size", "_wakers", "finished", "is_current", "last", "number")
+    __slots__ = ("_chunks", "_firsts", "_size", "_wakers", "finished", "is_current", "is_void", "last", "number")
 
     def __init__(self, number: int, last: int, *, finished: bool) -> None:
         self.number = number
         self.last = last
         self.finished = finished
         self.is_current = finished
+        self.is_void = False
         self._chunks: deque[Chunk] = deque()
         self._firsts: deque[int] = deque()  # of each chunk, for finding a reader's place
         self._size = 0
@@ -72,6 +74,12 @@ class Tail:
             self._clear()
             self.last = last
         self.finished = self.finished or finished
+        self._wake()
+
+    def void(self) -> None:
+        """Let all readers go."""
+        self.is_void = True
+        self._clear()
         self._wake()
 
     def after(self, cursor: int) -> Chunk | None:
@@ -119,12 +127,19 @@ class Tails:
     def open(self, number: int, last: int, *, finished: bool, is_current: bool = False) -> Tail:
         """The tail of a run; made here for the first one that asks. `is_current`: the caller holds the run's lease."""
         tail = self._tails.get(number)
-        if tail is None:
+        if tail is None or tail.is_void:
             tail = self._tails[number] = Tail(number, last, finished=finished)
         else:
             tail.observe(last, finished=finished)
         tail.is_current = tail.is_current or is_current
         return tail
+
+    def void(self) -> None:
+        """History was rolled back: whoever comes from now on gets a new tail."""
+        tails, self._tails = self._tails, {}
+        for tail in tails.values():
+            tail.void()
+        self.wake_listeners()
 
     def release(self, tail: Tail) -> None:
         """Forget a tail that nobody reads."""

@@ -363,6 +363,15 @@ class Store(Protocol):
         """
         ...
 
+    def on_rolled_back(self, callback: Callable[[], None]) -> None:
+        """
+        Call back, on the event loop, when a restored backup or a promoted standby has taken the place of the database
+        that was read before: what was read may never have happened. Nothing is read from it before that call.
+
+        An embedded store is exchanged only while it is closed.
+        """
+        ...
+
     # Runs and journals
 
     async def run(self, tenant: str, run_id: str) -> Run | None: ...

@@ -30,6 +30,17 @@ async def walker(context: Context, input: dict[str, Any]) -> dict[str, Any]:
     return {"steps": 2}
 
 
+@agent("teller", restart="always")
+async def teller(context: Context, input: dict[str, Any]) -> int:
+    """A step, then three tokens after each of the files in `gates` exists."""
+    await context.step("first", say, context, "first ")
+    for number, path in enumerate(input["gates"]):
+        await gate({"gate": path})
+        for part in range(3):
+            await context.token(f"{number}.{part} ")
+    return len(input["gates"])
+
+
 @agent("greeter")
 async def greeter(context: Context, input: dict[str, Any]) -> dict[str, Any]:
     for word in ("Hello, ", "dear ", "reader.\n"):

@@ -63,7 +63,7 @@ def running_proxy(kind: str, folder: Path, first: str, second: str) -> Iterator[
     command, url = _nginx(folder, port, backends) if kind == "nginx" else _caddy(folder, port, backends)
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder) as popen:
         try:
-            until(lambda: _listens(port) or popen.poll() is not None, (folder / "log").read_text)
+            until(lambda: listens(port) or popen.poll() is not None, (folder / "log").read_text)
             assert popen.poll() is None, (folder / "log").read_text()
             yield url
         finally:
@@ -118,7 +118,8 @@ def _caddy(folder: Path, port: int, backends: Mapping[str, str]) -> tuple[list[s
     return command, f"http://127.0.0.1:{port}"
 
 
-def _listens(port: int) -> bool:
+def listens(port: int) -> bool:
+    """Whether something takes connections there."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
         return True
     return False

@@ -14,7 +14,7 @@ import msgspec
 from holdfast.api.engine.projection import FrameId, Projection
 from holdfast.api.engine.timeline import Piece, Timeline
 from holdfast.api.engine.timestamps import milliseconds
-from holdfast.journal import END, GAP, WOKEN, Chunk, Reader, Signal
+from holdfast.journal import END, GAP, ROLLED_BACK, WOKEN, Chunk, Reader, Signal
 from holdfast.journal.journal import STAMP_STEP_MICROSECONDS
 from holdfast.model import Run
 from holdfast.model.encoding import encode_text, event_time
@@ -136,6 +136,7 @@ class TaskFrames:
         self._turns = Turns(runs)
         self._live: TurnFrames | None = None
         self._is_woken = False
+        self._rollbacks = runs.journal.rollbacks
 
     async def next(self) -> bytes | Signal:
         """As in `TurnFrames`."""
@@ -144,6 +145,8 @@ class TaskFrames:
                 self._is_woken = False
                 return WOKEN
             pieces = await self._timeline.next()
+            if self._runs.journal.rollbacks != self._rollbacks:
+                return ROLLED_BACK
             if pieces is None and self._active is None:
                 return END
             frames = await self._earlier(pieces or ())
@@ -206,6 +209,7 @@ class TenantFrames:
         self._is_stale = False
         self._waiter: asyncio.Future[None] | None = None
         self._checked = 0.0
+        self._rollbacks = runs.journal.rollbacks
         runs.journal.tails.listen(self._on_commit)
 
     async def next(self) -> bytes | Signal:
@@ -214,6 +218,8 @@ class TenantFrames:
             # Cleared before reading: a commit that comes between the two reads sets it again.
             self._is_stale = False
             pieces = await self._timeline.next()
+            if self._runs.journal.rollbacks != self._rollbacks:
+                return ROLLED_BACK
             if pieces is not None:
                 frames = await self._frames(pieces)
                 if frames:

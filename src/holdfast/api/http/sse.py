@@ -7,7 +7,8 @@ revoked keys, idle limits) is looked after by one timer per stream, which is set
 event.
 
     the source ends            the body ends properly
-    shutdown, revoked, idle    GET: a comment, then a proper end; POST: the connection closes without the last chunk,
+    shutdown, revoked, idle,
+    history rolled back        GET: a comment, then a proper end; POST: the connection closes without the last chunk,
                                so that a client that only looks for the end sees an error and not half an answer
     reader takes nothing       the connection is cut, what waits is thrown away
     reader leaves              nothing is written any more; the run goes on
@@ -209,6 +210,8 @@ class EventStream:
                     return True
                 if connection.is_lost:
                     return False
+                if frames is Signal.ROLLED_BACK:
+                    return self._end(b": rolled back\n\n")
                 if self._shutdown.is_set:
                     return self._end(b": shutdown\n\n")
                 if self._is_over is not None:

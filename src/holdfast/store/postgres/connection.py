@@ -44,6 +44,9 @@ SESSION: Final = {
     "tcp_user_timeout": "10s",
 }
 
+# Before it is promoted: the one that writes is about to move.
+StandbyAnswers: Final = asyncpg.ReadOnlySQLTransactionError
+
 # Raised by our procedures.
 RACED: Final = "HF001"  # somebody was there at the same moment: look again
 UNKNOWN_PROCESS: Final = "HF002"
@@ -90,14 +93,20 @@ class Connector:
         """A connection; raises the driver's errors."""
         return await asyncpg.connect(self.url, **self._options())
 
-    async def pool(self, size_max: int) -> asyncpg.Pool[asyncpg.Record]:
-        """A pool that connects when it is first used."""
+    async def pool(
+        self, size_max: int, *, on_connect: Callable[[Connection], Awaitable[None]]
+    ) -> asyncpg.Pool[asyncpg.Record]:
+        """A pool that connects when it is first used; `on_connect` is called with each connection before that."""
+
+        async def prepare(connection: Any) -> None:
+            await _prepare(connection)
+            await on_connect(connection)
 
         async def leave(_: Any) -> None:
             """Our statements change nothing of a session, so there is nothing to reset."""
 
         pool: asyncpg.Pool[asyncpg.Record] = asyncpg.create_pool(
-            self.url, min_size=0, max_size=size_max, init=_prepare, reset=leave, **self._options()
+            self.url, min_size=0, max_size=size_max, init=prepare, reset=leave, **self._options()
         )
         return await pool
 
@@ -160,6 +169,11 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, _LOST)
 
 
+def is_pooler(error: BaseException) -> bool:
+    """Whether a pooler answers, which knows no settings of sessions, where a database was expected."""
+    return isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error)
+
+
 def is_raced(error: BaseException) -> bool:
     """Whether nothing happened because somebody else was at the same place, and the next try may go through."""
     return isinstance(error, _AGAIN) or getattr(error, "sqlstate", None) == RACED
@@ -196,6 +210,9 @@ def translate_refusal(error: BaseException, location: str) -> HoldfastError:
         asyncpg.ClientConfigurationError,
         ValueError,
     )
+    if is_pooler(error):
+        hint = "this is a pooler in transaction mode; set HOLDFAST_STORE_POOLED=true, or go to the database directly"
+        return StoreRefused(f"{location}: {error}: {hint}")
     if isinstance(error, refusals):
         return StoreRefused(f"{location}: {error}")
     return translate(error, location)

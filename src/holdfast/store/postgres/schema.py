@@ -25,8 +25,10 @@ from holdfast.store.postgres.connection import (
     Connection,
     Connector,
     DriverError,
+    StandbyAnswers,
     is_forbidden,
     is_lost,
+    is_pooler,
     translate_refusal,
 )
 from holdfast.store.postgres.rows import rollbacks_of
@@ -128,6 +130,8 @@ async def check_place(connection: Connection, clock: Clock) -> bool:
     gets a new epoch, and new runs get numbers that were never given out. Whoever finds it first does that.
     """
     async with connection.transaction():
+        if await connection.fetchval("SELECT pg_is_in_recovery()"):
+            raise StandbyAnswers("this is a standby, which takes no writes")
         place = await _place(connection)
         if await connection.fetchval(READS["meta"], "place") == place:
             return False
@@ -150,6 +154,12 @@ async def check_place(connection: Connection, clock: Clock) -> bool:
         return True
 
 
+async def count_rollbacks(connection: Connection) -> int:
+    """How often a restored backup was found in the place of this store."""
+    async with connection.transaction():
+        return len(rollbacks_of(await connection.fetchval(READS["meta"], "rollbacks")))
+
+
 async def _with_connection(connector: Connector, retry_seconds: float, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Work on a connection of its own, waiting for a database that is just starting."""
     backoff = Backoff(retry_seconds)
@@ -159,7 +169,7 @@ async def _with_connection(connector: Connector, retry_seconds: float, work: Cal
             connection = await connector.prepared()
             return await work(connection)
         except (OSError, ValueError, *DriverError) as error:
-            if not is_lost(error) or not await backoff.pause():
+            if is_pooler(error) or not is_lost(error) or not await backoff.pause():
                 raise translate_refusal(error, connector.location) from error
         finally:
             if connection is not None:

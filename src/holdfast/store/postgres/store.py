@@ -107,6 +107,8 @@ class PostgresStore:
         self._writer: Writer | None = None
         self._notices: Notices | None = None
         self._info: StoreInfo | None = None
+        self._rollbacks: int | None = None
+        self._on_rolled_back: Callable[[], None] | None = None
 
     # Opening and closing
 
@@ -124,7 +126,7 @@ class PostgresStore:
             secret=opened.secret,
             notices=opened.notices,
         )
-        self._pool = await self._connector.pool(self._connections_max)
+        self._pool = await self._connector.pool(self._connections_max, on_connect=self._look_around)
         self._notices = Notices(self._connector, self.process)
         self._writer = Writer(
             self._connector,
@@ -141,10 +143,17 @@ class PostgresStore:
         return await self.info()
 
     async def _look_around(self, connection: Connection) -> None:
-        """Whenever we connect, the database may be another one than before: a restored or a promoted one."""
+        """
+        Whenever we connect, the database may be another one than before: a restored or a promoted one.
+
+        Perhaps another process was here first and saw to the journals; then the number of rollbacks tells it.
+        """
+        assert self._info is not None
         if await schema.check_place(connection, self._clock):
-            assert self._info is not None
             self._info = msgspec.structs.replace(self._info, restored=True)
+        before, self._rollbacks = self._rollbacks, await schema.count_rollbacks(connection)
+        if before is not None and self._rollbacks != before and self._on_rolled_back is not None:
+            self._on_rolled_back()
 
     async def close(self) -> None:
         if self._notices is not None:
@@ -222,6 +231,9 @@ class PostgresStore:
     async def _announced(self, owner: str, agents: Sequence[str], floor: int, *, is_second: bool) -> tuple[int, bool]:
         (row,) = await self._fetch(CHANGE["announce"], self.process, owner, list(agents), floor, is_second)
         return row[0], row[1]
+
+    def on_rolled_back(self, callback: Callable[[], None]) -> None:
+        self._on_rolled_back = callback
 
     async def notices(self, callback: Callable[[Notice], None]) -> None:
         if self._notices is None:
@@ -492,6 +504,8 @@ class PostgresStore:
     async def _fetch(self, text: str, *values: Any) -> list[Record]:
         async def fetch(connection: Connection) -> list[Record]:
             async with self._connector.in_one_place(connection):
+                if self._connector.is_pooled:  # its connection to the database is another one each time
+                    await self._look_around(connection)
                 return await connection.fetch(text, *values)
 
         return await self.on_connection(fetch)

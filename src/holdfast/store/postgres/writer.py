@@ -230,6 +230,8 @@ class Writer:
                 connection = await self._connected()
                 was_sent = True
                 async with self._connector.in_one_place(connection):
+                    if self._connector.is_pooled:  # behind it, the database may be exchanged without our noticing
+                        await self._on_connect(connection)
                     outcome: str | None = await connection.fetchval(text, self._process, change, *parameters)
                 return outcome
             except (OSError, *DriverError) as error:

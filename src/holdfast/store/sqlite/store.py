@@ -187,6 +187,9 @@ class SQLiteStore:
     async def notices(self, callback: Callable[[Notice], None]) -> None:
         return
 
+    def on_rolled_back(self, callback: Callable[[], None]) -> None:
+        pass
+
     # Runs and journals
 
     async def run(self, tenant: str, run_id: str) -> Run | None:
