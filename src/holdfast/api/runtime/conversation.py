@@ -30,7 +30,7 @@ class CloseCode(IntEnum):
     """Why a socket is closed."""
 
     FINISHED = 1000  # the terminal event was sent, or nothing follows in a finished run
-    SHUTDOWN = 1001
+    SHUTDOWN = 1001  # or another database took the place of the one that was read: come back in either case
     INTERNAL = 1011  # a fault of ours; the log says which
     NOT_UNDERSTOOD = 4400
     UNAUTHENTICATED = 4401

@@ -157,6 +157,8 @@ class RunSocket:
             return
         if frames is Signal.END:
             self._end()
+        elif frames is Signal.ROLLED_BACK:
+            self._close(CloseCode.SHUTDOWN, "history was rolled back; come back with the cursor")
         elif isinstance(frames, Signal):
             return
         elif frames:
