@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from holdfast.agents.function import FunctionAgent
 from holdfast.clock import SystemClock
+from holdfast.execution.program import Program
 from holdfast.execution.worker import Worker, WorkerSettings
 from holdfast.ids import RandomIds
 from holdfast.journal import END, Journal, Reader, Signal
@@ -29,7 +29,7 @@ QUICK = WorkerSettings(grace_seconds=0.02, scan_seconds=0.05, drain_seconds=0.5,
 class Agents:
     """A fixed set of agents."""
 
-    def __init__(self, agents: Iterable[FunctionAgent]) -> None:
+    def __init__(self, agents: Iterable[Program]) -> None:
         self._agents = {agent.name: agent for agent in agents}
 
     def get(self, name: str) -> Any:
@@ -108,7 +108,7 @@ async def read_all(reader: Reader) -> list[dict[str, Any]]:
 
 @contextlib.asynccontextmanager
 async def kernel(
-    directory: Path, *agents: FunctionAgent, settings: WorkerSettings = QUICK, crash: bool = False, **options: Any
+    directory: Path, *agents: Program, settings: WorkerSettings = QUICK, crash: bool = False, **options: Any
 ) -> AsyncIterator[Kernel]:
     """A running kernel on an embedded store, or on `store`; with `crash` its end is a death."""
     clock = options.pop("clock", None) or SystemClock()

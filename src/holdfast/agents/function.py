@@ -15,13 +15,25 @@ from typing import Any, TypeVar, overload
 from holdfast.execution.context import Context
 from holdfast.execution.program import EMPTY_SPEC, AgentSpec, Result
 from holdfast.execution.sync import SyncContext
-from holdfast.execution.threads import run_in_thread
+from holdfast.execution.threads import run_in_thread, to_its_end
 from holdfast.model.lifecycle import Restart
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
 _CONTEXT_TYPES = ("Context", "SyncContext", "StreamContext")
+
+
+def check_name(name: str) -> str:
+    """
+    The name of an agent.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _NAME.match(name):
+        raise ValueError(f"{name!r} is no agent name: a letter or digit, then at most 127 letters, digits or . _ : -")
+    return name
 
 
 class FunctionAgent:
@@ -42,12 +54,8 @@ class FunctionAgent:
         description: str | None,
         spec: AgentSpec = EMPTY_SPEC,
     ) -> None:
-        if not _NAME.match(name):
-            raise ValueError(
-                f"{name!r} is no agent name: a letter or digit, then at most 127 letters, digits or . _ : -"
-            )
         self.function = function
-        self.name = name
+        self.name = check_name(name)
         self.id = id
         self.restart = restart
         self.description = description or inspect.getdoc(function)
@@ -72,15 +80,7 @@ class FunctionAgent:
         arguments = self._arguments(sync, input)
         async with context.thread():
             work = run_in_thread(_call_sync, self.function, sync, arguments)
-            while not work.done():
-                try:
-                    return await _awaited(context, await asyncio.shield(work))
-                except asyncio.CancelledError:
-                    # The thread is told by its next call of the context. If it never calls, the run ends without it.
-                    if not work.done():
-                        await asyncio.wait([work])
-                    raise
-            return await _awaited(context, work.result())
+            return await _awaited(context, await to_its_end(work))
 
     def _arguments(self, context: Any, input: Any) -> dict[str, Any]:
         arguments = {self._context_name: context} if self._context_name else {}

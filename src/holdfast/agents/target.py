@@ -2,8 +2,9 @@
 From a TARGET, as a person types it, to agents.
 
     Dockfile.yaml    what it declares; see holdfast.dockfile, which imports its code by `load_reference`
-    file.py          every agent that the file defines or imports
-    file.py:name     one of them, or a plain function, which becomes an agent under its own name
+    file.py          every agent that the file defines or imports, graphs of LangGraph and agents of pydantic-ai too;
+                     if there is none, the one plain async generator or object with `invoke` in it
+    file.py:name     one of them, or a plain function or an object with `invoke`, which becomes an agent of this name
     module           as file.py, found on the import path with the working directory in front
     module:name      as file.py:name; the name may have dots
 
@@ -24,6 +25,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from holdfast.agents.adapting import adapted, is_adaptable, is_runnable
 from holdfast.agents.function import FunctionAgent, agent
 from holdfast.errors import HoldfastError
 from holdfast.execution.program import Program
@@ -46,11 +48,7 @@ def load_target(target: str) -> list[Program]:
     module = _import_file(place) if isinstance(place, Path) else _import_module(place)
     if attribute:
         return [_named(module, attribute, target)]
-    found = [value for value in vars(module).values() if is_program(value)]
-    unique = list({id(program): program for program in found}.values())
-    if not unique:
-        raise TargetError(f"{target} holds no agent: {_how_to_make_one(module, target)}")
-    return unique
+    return _agents_of(module, target)
 
 
 def load_reference(reference: str, folder: Path) -> Any:
@@ -214,13 +212,50 @@ def _attribute_of(module: ModuleType, attribute: str, target: str) -> Any:
     return value
 
 
-def _named(module: ModuleType, attribute: str, target: str) -> Program:
-    value = _attribute_of(module, attribute, target)
+def _agents_of(module: ModuleType, target: str) -> list[Program]:
+    """The module's agents; if it has none, the one object in it that could be."""
+    unique: dict[int, tuple[str, Any]] = {}
+    for name, value in vars(module).items():
+        if is_program(value) or (is_adaptable(value) and not name.startswith("_")):
+            unique.setdefault(id(value), (name, value))
+    if unique:
+        return [_adapted(value, name, target) for name, value in unique.values()]
+    others = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and (_is_own_generator(value, module) or is_runnable(value))
+    }
+    if not others:
+        raise TargetError(f"{target} holds no agent: {_how_to_make_one(module, target)}")
+    if len(others) > 1:
+        named = " or ".join(f"{target}:{name}" for name in others)
+        raise TargetError(f"{target} holds {len(others)} objects that could be its agent; name one: {named}")
+    [(name, value)] = others.items()
+    return [_adapted(value, name, target)]
+
+
+def _is_own_generator(value: Any, module: ModuleType) -> bool:
+    return inspect.isasyncgenfunction(value) and value.__module__ == module.__name__
+
+
+def _adapted(value: Any, name: str, target: str) -> Program:
+    """An agent as it is; a function, or an object of another library, as an agent of this name."""
     if is_program(value):
         program: Program = value
         return program
-    if inspect.isroutine(value) or inspect.isfunction(getattr(value, "func", None)):
+    if not is_runnable(value):
         return _made(value, target)
+    try:
+        return adapted(value, name)
+    except (ValueError, ImportError) as exc:
+        raise TargetError(f"{target}: {name} cannot be an agent: {exc}") from exc
+
+
+def _named(module: ModuleType, attribute: str, target: str) -> Program:
+    value = _attribute_of(module, attribute, target)
+    is_function = inspect.isroutine(value) or inspect.isfunction(getattr(value, "func", None))
+    if is_program(value) or is_runnable(value) or is_function:
+        return _adapted(value, attribute.rpartition(".")[2], target)
     raise TargetError(
         f"{target}: {attribute!r} is no agent but {_a(type(value).__name__)}; put @agent above a function and name that"
     )

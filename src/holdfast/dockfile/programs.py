@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+from holdfast.agents.adapting import adapted, is_runnable
 from holdfast.agents.function import FunctionAgent
 from holdfast.agents.target import TargetError, load_reference
 from holdfast.dockfile.meaning import AgentPlan
@@ -45,13 +46,15 @@ def _handler(value: Any, plan: AgentPlan) -> Program:
 
 def _entry(value: Any, plan: AgentPlan) -> Program:
     """A graph, or what a factory of one returns; a factory is called once, now."""
-    if callable(value) and not hasattr(value, "invoke"):
+    if callable(value) and not is_runnable(value):
         try:
             value = value()
         except Exception as exc:  # the author's code may raise anything
             raise TargetError(f"{plan.reference} cannot be called: {type(exc).__name__}: {exc}") from exc
     if isinstance(value, FunctionAgent) or (inspect.isroutine(value) and plan.framework == "custom"):
         return _handler(value, plan)
+    if is_runnable(value):
+        return adapted(value, plan.name, spec=plan.spec, restart=plan.restart, framework=plan.framework)
     raise TargetError(f"{plan.reference} gives {type(value).__name__}, which has no method invoke")
 
 

@@ -13,7 +13,7 @@ import contextlib
 import contextvars
 import inspect
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -351,12 +351,21 @@ class Context(Emitting):
             result = await self._execution.in_thread(function, *args, **kwargs)
             return await result if isinstance(result, Awaitable) else result
 
-    async def complete_step(self, opened: OpenStep, result: Any, side_effects: bool) -> Any:
+    async def complete_step(
+        self,
+        opened: OpenStep,
+        result: Any,
+        side_effects: bool,
+        *,
+        shown: Any = _MISSING,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """For the kernel and adapters: record a step's result; its event may show another one, and further facts."""
         data = encode_result(result, what=f"the result of step {opened.key}")
         now = self._execution.now()
-        shown = await self._execution.shown(data)
+        display = data if shown is _MISSING else encode_result(shown, what=f"the result of step {opened.key}")
         self._writer.write(
-            *opened.completed_events(now, shown),
+            *opened.completed_events(now, await self._execution.shown(display), facts),
             mark=opened.key,
             steps=[opened.row(self._execution.run.number, status="completed", now=now, output=data)],
         )
@@ -369,6 +378,17 @@ class Context(Emitting):
         else:
             self._is_settled = False
         return decode_result(data)
+
+    async def end_unrecorded(self, opened: OpenStep, shown: Any, facts: Mapping[str, Any]) -> None:
+        """For adapters: tell that a step is over whose result cannot be recorded. Executed again, it is done again."""
+        display = await self._execution.shown(encode_result(shown, what=f"the result of step {opened.key}"))
+        self._writer.write(*opened.completed_events(self._execution.now(), display, facts), mark=opened.key)
+        self._execution.step_ended(opened)
+
+    def tell_failed(self, opened: OpenStep, exc: Exception) -> None:
+        """For adapters: tell that a step failed, without recording it: whoever asked for it decides what follows."""
+        self._writer.write(*opened.failed_events(failure_of(exc), None), mark=opened.key)
+        self._execution.step_ended(opened)
 
     async def _retry_step(self, opened: OpenStep, exc: Exception, retry: Retry, timeout: float | None) -> None:
         if isinstance(exc, TimeoutError) and timeout is not None and not str(exc):

@@ -150,6 +150,32 @@ class Emitting:
                 self._writer.room_in_thread()
         return is_shown(type, self.events_filter)
 
+    def put(self, type: str, fields: dict[str, Any]) -> None:
+        """Emit a canonical event from whatever thread; for adapters that bring other libraries' agents here."""
+        self._put(type, canonical_fields(fields))
+
+    def put_any(self, type: str, fields: dict[str, Any]) -> None:
+        """
+        Emit what another library's object says: token, thinking, progress, checkpoint or a finished node as such,
+        anything else as an event of the author's own, `custom` if its name or a field is not free.
+        """
+        if type == "token" and isinstance(fields.get("content"), str):
+            self._put("token", token_fields(fields["content"], fields.get("finish_reason")))
+        elif type == "thinking" and isinstance(fields.get("content"), str):
+            self.put("thinking", {"content": fields["content"]})
+        elif type == "progress" and isinstance(fields.get("progress"), int | float):
+            self._put(
+                "progress", progress_fields(fields.get("step"), fields["progress"], str(fields.get("message") or ""))
+            )
+        elif type == "checkpoint" and isinstance(fields.get("name"), str):
+            self.put("checkpoint", {"name": fields["name"], "data": fields.get("data")})
+        elif type == "step_completed":
+            self.put(type, {"attempt": 1, "message": "", "duration_ms": None, "input_keys": [], **fields})
+        elif is_type_name(type) and type not in CANONICAL_TYPES and fields.keys().isdisjoint(FIXED_FIELDS):
+            self._put(type, custom_fields(type, fields, {}))
+        else:
+            self._put("custom", canonical_fields({"data": {"type": type, **fields}}))
+
     def _written(self, type: str, own: str) -> Event | None:
         """Write an event and give it back, if readers are shown it."""
         line = None if self._is_known() else self._writer.append(type, own, self._mark)

@@ -4,6 +4,7 @@ A step while it is under way: its attempts, its events and its row. No I/O.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -78,12 +79,10 @@ class OpenStep:
         """The events of a beginning attempt; none for a step that is not shown."""
         return self._event("step_started", {"step": self.key, "attempt": self.attempt, "message": ""})
 
-    def completed_events(self, now: int, output: Any) -> list[tuple[str, str]]:
+    def completed_events(self, now: int, output: Any, facts: Mapping[str, Any] | None = None) -> list[tuple[str, str]]:
+        fields = {"step": self.key, "attempt": self.attempt, "message": "", "output": output}
         duration = max(now - self.started_at, 0) / 1000
-        return self._event(
-            "step_completed",
-            {"step": self.key, "attempt": self.attempt, "message": "", "output": output, "duration_ms": duration},
-        )
+        return self._event("step_completed", {**fields, "duration_ms": duration, **(facts or {})})
 
     def failed_events(self, failure: Failure, retry_at: int | None) -> list[tuple[str, str]]:
         """The events of a failed attempt."""

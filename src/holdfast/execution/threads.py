@@ -47,3 +47,18 @@ def run_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 
     threading.Thread(target=work, name=f"holdfast-{getattr(function, '__name__', 'call')}", daemon=True).start()
     return future
+
+
+async def to_its_end(work: asyncio.Future[T]) -> T:
+    """
+    What a thread's work came to. Cancelled, it waits for the thread before it lets the cancellation pass: the code in
+    it is told by its next call of the context, and where it never calls, the run ends without it.
+    """
+    while not work.done():
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if not work.done():
+                await asyncio.wait([work])
+            raise
+    return work.result()

@@ -26,7 +26,9 @@ _TYPE_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}\Z")
 
 
 def encode_other(value: Any) -> Any:
-    """What msgspec cannot write by itself: models of pydantic, paths, exceptions."""
+    """What msgspec cannot write by itself: models of pydantic, paths, exceptions, kinds of text."""
+    if isinstance(value, str):
+        return str.__str__(value)  # a subclass, such as some libraries give for text
     dump = getattr(value, "model_dump", None)  # pydantic models, without importing pydantic
     if callable(dump):
         return dump(mode="json")
