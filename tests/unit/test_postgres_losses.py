@@ -166,7 +166,9 @@ async def test_what_never_arrived_is_written_when_it_is_handed_in_again(
         await store.close()
 
 
-async def test_a_claim_that_stays_unknown_is_handed_out_later(proxy: Proxy, database: str) -> None:
+@pytest.mark.parametrize("is_more_there", [True, False])
+async def test_a_claim_that_stays_unknown_is_handed_out_later(proxy: Proxy, database: str, is_more_there: bool) -> None:
+    """With what else there is to be claimed, and also when there is nothing else."""
     url = f"postgresql://postgres@127.0.0.1:{proxy.port}/{database}"
     store = PostgresStore(url, retry_seconds=0.05, notify=False)
     await store.open()
@@ -179,12 +181,14 @@ async def test_a_claim_that_stays_unknown_is_handed_out_later(proxy: Proxy, data
             # Past the look that comes first, which is lost as well.
             await store._the_writer.claim("me", ["agent"], limit=1, lease_seconds=8)
         proxy.refuses = False
-        await started(store, "another")
+        more = ["another"] if is_more_there else []
+        for run_id in more:
+            await started(store, run_id)
 
         found = await store.claim("me", ["agent"], limit=9, lease_seconds=8)
 
         assert [(run.number, run.status) for run in found] == [(hand.number, Status.QUEUED)]
-        assert [run.run_id for run in await store.claim("me", ["agent"], limit=9, lease_seconds=8)] == ["another"]
+        assert [run.run_id for run in await store.claim("me", ["agent"], limit=9, lease_seconds=8)] == more
     finally:
         await store.close()
 
