@@ -334,9 +334,13 @@ class Worker:
         while self.has_room:
             room = min(self.settings.runs_max - len(self._executions) - self._starting, 100)
             self._has_queue = False  # one that is queued from here on sets it again
-            found = await self._store.claim(
-                self.owner, self._served, limit=room, lease_seconds=self.settings.lease_seconds, limits=limits
-            )
+            try:
+                found = await self._store.claim(
+                    self.owner, self._served, limit=room, lease_seconds=self.settings.lease_seconds, limits=limits
+                )
+            except StoreError:
+                self._has_queue = True  # nobody knows
+                raise
             await asyncio.gather(*(self._take_up_or_leave(run) for run in found))
             # Where something is limited, a claim may leave what the next one takes.
             if not found or (len(found) < room and not limits):
