@@ -225,7 +225,8 @@ class Facts:
         )
         await self._journal.submit(_answer_append(run, after, part_id, self._clean, answers=(answer,)))
         self._worker.wake()
-        return after
+        # It would have been refused, had the journal not ended where the run's row says.
+        return _resolved(after, run.tail_sequence + len(answer_events(after, part_id)))
 
     async def _await_holder(self, run: Run, after: Interrupt) -> Interrupt:
         """The answer is durable; wait up to 5 s for its sequence in the journal."""
@@ -301,9 +302,7 @@ def _answer_append(
 
     def build(stamp: Callable[[], int]) -> Write:
         segment = segment_of(run, events, stamp) if events else None
-        head = after
-        if not after.is_pending and segment is not None:
-            head = msgspec.structs.replace(after, resolved_sequence=segment.last)
+        head = after if segment is None else _resolved(after, segment.last)
         return Append(
             number=run.number,
             lease_epoch=run.lease_epoch,
@@ -318,3 +317,8 @@ def _answer_append(
         )
 
     return build
+
+
+def _resolved(interrupt: Interrupt, sequence: int) -> Interrupt:
+    """The interrupt with the sequence of its last event, if that resolved it."""
+    return interrupt if interrupt.is_pending else msgspec.structs.replace(interrupt, resolved_sequence=sequence)

@@ -784,3 +784,21 @@ async def test_a_cancel_outlives_the_process_that_was_stopping_the_code(tmp_path
 
 async def _is_kept(it: Kernel, run: Run) -> bool:
     return (await it.runs.get(CALLER, run.run_id)).cancel is not None
+
+
+async def test_an_answer_to_a_run_that_nobody_holds_tells_its_sequence(tmp_path: Path) -> None:
+    @agent("asker", restart="always")
+    async def asker(context: Context, input: Any) -> Any:
+        return await context.ask("Go on?")
+
+    async with kernel(tmp_path, asker) as it:
+        run = await it.start("asker")
+        await it.waiting(run)  # let go
+
+        answered = await it.runs.answer(CALLER, run.run_id, "yes")
+        again = await it.runs.answer(CALLER, run.run_id, "yes")
+        events = await it.events(run)
+
+    assert answered.resolved_sequence == 2
+    assert again.resolved_sequence == 2
+    assert events[2]["type"] == "interrupt_resolved"
