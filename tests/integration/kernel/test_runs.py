@@ -796,7 +796,7 @@ async def test_an_answer_to_a_run_that_nobody_holds_tells_its_sequence(tmp_path:
         await it.waiting(run)  # let go
 
         answered = await it.runs.answer(CALLER, run.run_id, "yes")
-        again = await it.runs.answer(CALLER, run.run_id, "yes")
+        again = await it.runs.answer(CALLER, run.run_id, "yes", interrupt_id=answered.interrupt_id)
         events = await it.events(run)
 
     assert answered.resolved_sequence == 2
