@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,17 @@ def broken():
 
 def numbers():
     return iter([1])
+
+class Runnable:
+    calls = 0
+    def invoke(self, input):
+        return {"ran": input}
+
+def runnable():
+    Runnable.calls += 1
+    return Runnable()
+
+ready = Runnable()
 """
 
 
@@ -230,7 +242,7 @@ def test_dockfiles_and_python_are_not_served_together(tmp_path: Path) -> None:
 # Code
 
 
-def program(folder: Path, handler: str, more: str = "") -> object:
+def program(folder: Path, handler: str, more: str = "") -> Any:
     ((plan, place, name),) = load(project(folder, handler=handler, more=more)).agents
     return program_of(plan, place, name)
 
@@ -238,21 +250,21 @@ def program(folder: Path, handler: str, more: str = "") -> object:
 def test_a_function_becomes_an_agent_under_the_name_of_the_file(tmp_path: Path) -> None:
     made = program(tmp_path, "service:handle", "metadata: {version: '2'}\nholdfast: {restart: never}\n")
 
-    assert (made.name, made.restart, made.is_sync) == ("tutor", Restart.NEVER, False)  # type: ignore[attr-defined]
-    assert spec_of(made).version == "2"  # type: ignore[arg-type]
+    assert (made.name, made.restart, made.is_sync) == ("tutor", Restart.NEVER, False)
+    assert spec_of(made).version == "2"
 
 
 def test_what_a_decorated_agent_declares_holds_until_the_file_says_otherwise(tmp_path: Path) -> None:
     made = program(tmp_path / "a", "first:declared")
     again = program(tmp_path / "b", "second:declared", "holdfast: {restart: waiting}\n")
 
-    assert (made.name, made.restart) == ("tutor", Restart.ALWAYS)  # type: ignore[attr-defined]
-    assert again.restart is Restart.WAITING  # type: ignore[attr-defined]
+    assert (made.name, made.restart) == ("tutor", Restart.ALWAYS)
+    assert again.restart is Restart.WAITING
 
 
 @pytest.mark.parametrize(("name", "is_sync"), [("sync_handle", True), ("async_object", False)])
 def test_sync_functions_and_callable_objects_are_taken(tmp_path: Path, name: str, is_sync: bool) -> None:
-    assert program(tmp_path, f"service:{name}").is_sync is is_sync  # type: ignore[attr-defined]
+    assert program(tmp_path, f"service:{name}").is_sync is is_sync
 
 
 @pytest.mark.parametrize(
@@ -267,6 +279,39 @@ def test_code_that_cannot_be_served_is_told_with_its_key(tmp_path: Path, handler
         program(tmp_path, handler)
 
     assert caught.value.problems[0].path == "agent.handler"
+
+
+def entry(folder: Path, reference: str, framework: str = "custom") -> Any:
+    file = project(folder)
+    handler = 'handler: "service:handle"'
+    file.write_text(file.read_text().replace(handler, f'entrypoint: "service:{reference}", framework: {framework}'))
+    ((plan, place, name),) = load(file).agents
+    return program_of(plan, place, name)
+
+
+def test_a_factory_is_called_once_and_what_it_returns_is_served(tmp_path: Path) -> None:
+    made = entry(tmp_path, "runnable", "langchain")
+
+    assert (made.name, made.framework, made.spec.mode) == ("tutor", "langchain", "entrypoint")
+    assert sys.modules["service"].Runnable.calls == 1
+
+
+@pytest.mark.parametrize("reference", ["ready", "factory"])
+def test_an_entrypoint_may_be_the_object_or_give_a_function(tmp_path: Path, reference: str) -> None:
+    assert entry(tmp_path, reference).name == "tutor"
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [("broken", "RuntimeError: no model"), ("numbers", "no method invoke"), ("NUMBER", "gives int")],
+)
+def test_an_entrypoint_that_gives_nothing_to_run_is_told_with_its_key(
+    tmp_path: Path, reference: str, says: str
+) -> None:
+    with pytest.raises(InvalidDockfile, match=says) as caught:
+        entry(tmp_path, reference)
+
+    assert caught.value.problems[0].path == "agent.entrypoint"
 
 
 def test_a_module_that_is_not_there_or_raises_is_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Everything that can be wrong with either is found before the port is opened.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -20,6 +21,7 @@ from holdfast.agents.registry import Registry
 from holdfast.api.http.auth import DEVELOPMENT_KEY
 from holdfast.cli.screen import note, out
 from holdfast.cli.served import Served, read_served
+from holdfast.execution.program import spec_of
 from holdfast.server import Listening, serve, work
 from holdfast.settings import Settings
 
@@ -127,6 +129,14 @@ def announcement(settings: Settings, programs: Registry, listening: Listening) -
     return "\n".join(lines)
 
 
+def _first_input(programs: Registry) -> str:
+    """An input with the texts that the default agent's schema requires."""
+    program = programs.get(programs.default or "")
+    schema = (spec_of(program).input_schema if program is not None else None) or {}
+    names = [name for name in schema.get("required", []) if isinstance(name, str)] or ["message"]
+    return json.dumps(dict.fromkeys(names, "Hello!"))
+
+
 def _told_of_model(programs: Registry) -> list[str]:
     if any(isinstance(program, AssistantProgram) and program.is_offline for program in programs):
         return ["  model   offline", "", f"[yellow]{OFFLINE}[/yellow]"]
@@ -136,8 +146,8 @@ def _told_of_model(programs: Registry) -> list[str]:
 def example(settings: Settings, programs: Registry, url: str, key: str | None) -> str:
     """A first call, to be copied: with curl and with Python's httpx."""
     is_conversation = "engine" in settings.apis and isinstance(programs.get(programs.default or ""), AssistantProgram)
-    path = "/execute" if is_conversation else "/invoke/stream"
-    body = '{"message": "Hello!", "task_id": "demo-001"}' if is_conversation else '{"message": "Hello!"}'
+    path = "/execute" if is_conversation else "/invoke/stream" if settings.expose_streams != "none" else "/invoke"
+    body = '{"message": "Hello!", "task_id": "demo-001"}' if is_conversation else _first_input(programs)
     header = f" -H 'X-API-Key: {key}'" if key else ""
     headers = f', headers={{"X-API-Key": "{key}"}}' if key else ""
     return (

@@ -30,32 +30,39 @@ def program_of(plan: AgentPlan, folder: Path, file: str) -> Program:
 
 
 def _handler(value: Any, plan: AgentPlan) -> Program:
-    restart = Restart(plan.restart) if plan.restart is not None else Restart.WAITING
+    """A function, an agent made of one, an object that can be called, or one that can be run by itself."""
+    if is_runnable(value):
+        return adapted(value, plan.name, spec=plan.spec, restart=plan.restart, framework=plan.framework)
+    restart = Restart.WAITING
     if isinstance(value, FunctionAgent):
-        restart = restart if plan.restart is not None else value.restart
-        value = value.function
+        restart, value = value.restart, value.function
     if not callable(value):
         raise TargetError(f"{plan.reference} is {type(value).__name__}, no function")
     if not inspect.isroutine(value) and not inspect.isclass(value) and not hasattr(value, "func"):
         value = value.__call__  # an object that can be called; its method tells whether it is async
-    made = FunctionAgent(value, plan.name, restart=restart, id=None, description=plan.spec.description)
+    made = FunctionAgent(
+        value,
+        plan.name,
+        restart=restart if plan.restart is None else Restart(plan.restart),
+        id=None,
+        description=plan.spec.description,
+        spec=plan.spec,
+    )
     made.framework = plan.framework
-    made.spec = plan.spec
     return made
 
 
 def _entry(value: Any, plan: AgentPlan) -> Program:
-    """A graph, or what a factory of one returns; a factory is called once, now."""
-    if callable(value) and not is_runnable(value):
+    """A graph or another object with `invoke`, or what a factory of one returns; a factory is called once, now."""
+    if not is_runnable(value) and callable(value) and not isinstance(value, FunctionAgent):
         try:
             value = value()
         except Exception as exc:  # the author's code may raise anything
             raise TargetError(f"{plan.reference} cannot be called: {type(exc).__name__}: {exc}") from exc
-    if isinstance(value, FunctionAgent) or (inspect.isroutine(value) and plan.framework == "custom"):
+    if is_runnable(value) or isinstance(value, FunctionAgent) or inspect.isroutine(value):
         return _handler(value, plan)
-    if is_runnable(value):
-        return adapted(value, plan.name, spec=plan.spec, restart=plan.restart, framework=plan.framework)
-    raise TargetError(f"{plan.reference} gives {type(value).__name__}, which has no method invoke")
+    todo = "; compile it" if callable(getattr(value, "compile", None)) else ""
+    raise TargetError(f"{plan.reference} gives {type(value).__name__}, which has no method invoke{todo}")
 
 
 def _misfit(plan: AgentPlan, file: str, found: str) -> InvalidDockfile:
