@@ -170,6 +170,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     id_generator: Annotated[
         str | None, Meta(description="module:function that makes the ids of runs; none: UUIDv7")
     ] = None
+    restart: Annotated[
+        Annotated[str, Meta(pattern="^(waiting|always|never)$")] | None,
+        Meta(description="what may happen to runs of a Dockfile's agents whose process dies: waiting, always or never"),
+    ] = None
     tracing: Annotated[bool, Meta(description="spans of runs and steps, through the OpenTelemetry API")] = False
     otlp_endpoint: Annotated[
         str | None, Meta(description="where spans are sent to, over OTLP; none: as the process is set up")

@@ -335,7 +335,7 @@ EFFECTS: dict[str, Case] = {
     "metadata.tags": ({"metadata": {"tags": ["a"]}}, lambda plan: plan.agent.spec.metadata["tags"], ["a"]),
     "holdfast": ({"holdfast": {}}, setting("retention_days"), 30),
     "holdfast.store": ({"holdfast": {"store": "postgresql://h/d"}}, setting("store"), "postgresql://h/d"),
-    "holdfast.restart": ({"holdfast": {"restart": "always"}}, lambda plan: plan.agent.restart, "always"),
+    "holdfast.restart": ({"holdfast": {"restart": "always"}}, setting("restart"), "always"),
     "holdfast.allow_query_key": ({"holdfast": {"allow_query_key": True}}, setting("allow_query_key"), True),
     "holdfast.public_pages": ({"holdfast": {"public_pages": False}}, setting("public_pages"), False),
     "holdfast.allowed_hosts": ({"holdfast": {"allowed_hosts": ["a.test"]}}, setting("allowed_hosts"), ("a.test",)),

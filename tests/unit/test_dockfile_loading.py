@@ -243,8 +243,8 @@ def test_dockfiles_and_python_are_not_served_together(tmp_path: Path) -> None:
 
 
 def program(folder: Path, handler: str, more: str = "") -> Any:
-    ((plan, place, name),) = load(project(folder, handler=handler, more=more)).agents
-    return program_of(plan, place, name)
+    served = read_served([str(project(folder, handler=handler, more=more))])
+    return next(iter(served.load()))
 
 
 def test_a_function_becomes_an_agent_under_the_name_of_the_file(tmp_path: Path) -> None:

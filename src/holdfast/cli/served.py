@@ -74,7 +74,7 @@ def _of_dockfiles(
     found = settings or load_settings(os.environ, file=loaded.settings, **flags)
 
     def load() -> Registry:
-        programs = [program_of(plan, folder, file) for plan, folder, file in loaded.agents]
+        programs = [program_of(plan, folder, file, found.restart) for plan, folder, file in loaded.agents]
         if found.agent == ASSISTANT and all(program.name != ASSISTANT for program in programs):
             programs.append(assistant_of(found))
         return Registry(programs, default=found.agent)

@@ -44,7 +44,6 @@ class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     reference: str  # module.path:callable
     framework: str
-    restart: str | None  # None: as its code declares
     spec: AgentSpec
 
     @property
@@ -167,12 +166,10 @@ class _Meaning:
             report.add("agent", "handler or entrypoint", "neither", "name the code: module.path:callable")
         elif agent.handler is None and agent.framework is None:
             report.add("agent.framework", "one of custom, langgraph, langchain", "nothing", "entrypoint needs it")
-        holdfast = self._dockfile.holdfast or keys.Holdfast()
         return AgentPlan(
             name=agent.name,
             reference=reference or "",
             framework=agent.framework or "custom",
-            restart=holdfast.restart,
             spec=self._spec(agent),
         )
 
@@ -334,7 +331,7 @@ class _Meaning:
         ours = self._dockfile.holdfast
         if ours is None:
             return
-        for name in ("store", "allow_query_key", "public_pages", "allowed_hosts", "retention_days"):
+        for name in ("store", "restart", "allow_query_key", "public_pages", "allowed_hosts", "retention_days"):
             if (value := getattr(ours, name)) is not None:
                 self._set(name, value, f"holdfast.{name}")
 

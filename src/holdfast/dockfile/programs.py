@@ -15,27 +15,31 @@ from holdfast.execution.program import Program
 from holdfast.model.lifecycle import Restart
 
 
-def program_of(plan: AgentPlan, folder: Path, file: str) -> Program:
+def program_of(plan: AgentPlan, folder: Path, file: str, restart: str | None = None) -> Program:
     """
     The agent that a Dockfile in this folder declares.
+
+    Args:
+        restart: what may happen to its runs when their process dies; None: as its code declares.
 
     Raises:
         InvalidDockfile: its code cannot be imported, or is none that can be served.
     """
     try:
         value = load_reference(plan.reference, folder)
-        return _entry(value, plan) if plan.spec.mode == "entrypoint" else _handler(value, plan)
+        make = _entry if plan.spec.mode == "entrypoint" else _handler
+        return make(value, plan, restart)
     except (TargetError, TypeError, ValueError) as exc:
         raise _misfit(plan, file, str(exc)) from exc
 
 
-def _handler(value: Any, plan: AgentPlan) -> Program:
+def _handler(value: Any, plan: AgentPlan, restart: str | None) -> Program:
     """A function, an agent made of one, an object that can be called, or one that can be run by itself."""
     if is_runnable(value):
-        return adapted(value, plan.name, spec=plan.spec, restart=plan.restart, framework=plan.framework)
-    restart = Restart.WAITING
+        return adapted(value, plan.name, spec=plan.spec, restart=restart, framework=plan.framework)
+    declared = Restart.WAITING
     if isinstance(value, FunctionAgent):
-        restart, value = value.restart, value.function
+        declared, value = value.restart, value.function
     if not callable(value):
         raise TargetError(f"{plan.reference} is {type(value).__name__}, no function")
     if not inspect.isroutine(value) and not inspect.isclass(value) and not hasattr(value, "func"):
@@ -43,7 +47,7 @@ def _handler(value: Any, plan: AgentPlan) -> Program:
     made = FunctionAgent(
         value,
         plan.name,
-        restart=restart if plan.restart is None else Restart(plan.restart),
+        restart=declared if restart is None else Restart(restart),
         id=None,
         description=plan.spec.description,
         spec=plan.spec,
@@ -52,7 +56,7 @@ def _handler(value: Any, plan: AgentPlan) -> Program:
     return made
 
 
-def _entry(value: Any, plan: AgentPlan) -> Program:
+def _entry(value: Any, plan: AgentPlan, restart: str | None) -> Program:
     """A graph or another object with `invoke`, or what a factory of one returns; a factory is called once, now."""
     if not is_runnable(value) and callable(value) and not isinstance(value, FunctionAgent):
         try:
@@ -60,7 +64,7 @@ def _entry(value: Any, plan: AgentPlan) -> Program:
         except Exception as exc:  # the author's code may raise anything
             raise TargetError(f"{plan.reference} cannot be called: {type(exc).__name__}: {exc}") from exc
     if is_runnable(value) or isinstance(value, FunctionAgent) or inspect.isroutine(value):
-        return _handler(value, plan)
+        return _handler(value, plan, restart)
     todo = "; compile it" if callable(getattr(value, "compile", None)) else ""
     raise TargetError(f"{plan.reference} gives {type(value).__name__}, which has no method invoke{todo}")
 
