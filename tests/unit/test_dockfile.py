@@ -376,6 +376,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("auth.api_keys.env_var", {"auth": {"api_keys": {"env_var": "UNSET"}}}, "UNSET"),
     ("auth.api_keys.prefix", {"auth": {"api_keys": {"prefix": "q"}}}, "Q_API_KEY"),
     ("auth.api_keys.header", {"auth": {"api_keys": {"header": "X Key"}}}, "name of a header"),
+    ("auth.api_keys.header", {"auth": {"api_keys": {"header": "Authorization"}}}, "a header of its own"),
     ("auth.api_keys", {"auth": {"mode": "none", "api_keys": {}}}, "mode: none"),
     ("auth.jwt", {"auth": {"jwt": {"public_key_env": "PUBLIC"}}}, "mode: api_key"),
     ("auth.jwt", {"auth": {"mode": "jwt"}}, "mode jwt needs it"),

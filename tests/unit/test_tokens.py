@@ -149,6 +149,18 @@ def test_a_known_token_ends_with_its_time() -> None:
     assert refused.value.details["reason"] == "token_expired"
 
 
+async def test_while_the_issuer_cannot_be_reached_tokens_are_not_refused_but_put_off() -> None:
+    clock = HeldClock()
+    rules = TokenRules(jwks_url="http://127.0.0.1:1/keys")
+    authenticator = Authenticator(bearers=Bearers(Access(tokens=rules), rules, clock))
+    headers = [(b"authorization", b"Bearer " + token({}, kid="k"))]
+
+    for _ in range(3):
+        await authenticator.prepare(headers)
+        with pytest.raises(CapacityError):
+            authenticator.authenticate(headers)
+
+
 @pytest.mark.parametrize(
     ("credential", "is_one"), [(b"hf_abc", False), (b"a.b.c", True), (b"a.b", False), (b"a.b.", True)]
 )

@@ -48,6 +48,9 @@ def _check_sections(auth: keys.Auth, report: Report) -> None:
         report.add("auth.api_keys.enabled", "true", "false", "to ask for no key write auth.mode: none")
     elif auth.api_keys is not None and auth.mode != "api_key":
         report.add("auth.api_keys", "mode: api_key", f"mode: {auth.mode}", "remove it, or change the mode")
+    if auth.api_keys is not None and auth.api_keys.header.lower() in ("authorization", "cookie"):
+        todo = "Authorization: Bearer is taken already, with allow_bearer"
+        report.add("auth.api_keys.header", "a header of its own", shown(auth.api_keys.header), todo)
     if auth.jwt is not None and auth.mode != "jwt":
         report.add("auth.jwt", "mode: jwt", f"mode: {auth.mode}", "remove it, or change the mode")
     if auth.jwt is None and auth.mode == "jwt":

@@ -341,6 +341,8 @@ def test_without_rest_invoke_is_gone_and_its_stream_is_not(tokened: Server) -> N
     refused = post(tokened, "/invoke", token(), query="q")
 
     assert (refused.status_code, refused.json()["key"]) == (404, "expose.rest")
+    socket = get(tokened, "/runs/x/ws", token())
+    assert (socket.status_code, socket.json()["key"]) == (404, "expose.streaming")  # sse, which is the default
     assert "event: complete" in post(tokened, "/invoke/stream", token(), query="q").text
 
 

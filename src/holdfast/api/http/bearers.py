@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 REFRESH_SECONDS = 300.0
 UNKNOWN_SECONDS = 10.0
+# Before the issuer answered for the first time, calls do not queue up behind one attempt after the other.
+RETRY_SECONDS = 1.0
 FETCH_SECONDS = 5.0
 KEY_SET_BYTES_MAX: Final = 1024 * 1024
 # Checking a signature costs more than the rest of a small call; a token is checked once and then known by its hash.
@@ -60,8 +62,9 @@ class Bearers:
         """Have the issuer's keys read (again) if this token's is not among those that are known."""
         if not self._verifier.lacks_key_of(token):
             return
-        is_recent = self._fetched_at is not None and self._clock.monotonic() - self._fetched_at < UNKNOWN_SECONDS
-        if self._fetching is None and (not is_recent or not self._verifier.has_key_set):
+        pause = UNKNOWN_SECONDS if self._verifier.has_key_set else RETRY_SECONDS
+        is_recent = self._fetched_at is not None and self._clock.monotonic() - self._fetched_at < pause
+        if self._fetching is None and not is_recent:
             self._fetching = asyncio.create_task(self._fetch(), name="jwks fetch")
         if self._fetching is not None:
             # Shared: whoever leaves does not stop it for the others.
