@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import logging
 import os
 import signal
 import socket
@@ -49,12 +48,14 @@ from holdfast.api.http.protocol import LimitedProtocol
 from holdfast.api.http.routing import Api
 from holdfast.api.http.subscribers import Subscribers
 from holdfast.clock import SystemClock
-from holdfast.errors import HoldfastError, StoreError
+from holdfast.errors import StoreError
 from holdfast.execution.neighbours import Neighbours
 from holdfast.execution.worker import Worker, WorkerSettings
 from holdfast.exporting import close_exporter, open_exporter
 from holdfast.ids import RandomIds
 from holdfast.journal import Journal
+from holdfast.listening import bind, url_of
+from holdfast.logs import configure_logging
 from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
@@ -79,12 +80,6 @@ GC_THRESHOLDS = (50_000, 20, 50)
 
 OPEN_TO_KEYS: Final = Access()
 """No Dockfile: whoever has a key of the settings or of the store may call."""
-
-
-class CannotListen(HoldfastError):
-    """The address cannot be listened on. Nothing was started."""
-
-    code = "cannot_listen"
 
 
 class Listening(msgspec.Struct, frozen=True):
@@ -485,61 +480,6 @@ def served_apis(settings: Settings) -> list[Api]:
     if "engine" in settings.apis:
         apis.append(engine.api())
     return apis
-
-
-def configure_logging(settings: Settings) -> None:
-    """Structured lines on stderr. Nothing that is logged holds a key: calls log names of keys and ids of runs."""
-    # A traceback shows no local variables: in the driver's frames the database's password is among them.
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if settings.log_json
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.StackInfoRenderer(),
-            *([structlog.processors.format_exc_info] if settings.log_json else []),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
-def bind(settings: Settings) -> socket.socket:
-    """
-    The listening socket, so that a port in use is told before anything is started.
-
-    Raises:
-        CannotListen
-    """
-    host = settings.host.strip("[]")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as exc:
-        raise CannotListen(f"cannot listen on {settings.host}: {exc.strerror or exc}") from exc
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.setblocking(False)
-    except OSError as exc:
-        listener.close()
-        raise CannotListen(f"cannot listen on {settings.host}:{settings.port}: {exc.strerror or exc}") from exc
-    return listener
-
-
-def url_of(settings: Settings, listener: socket.socket) -> str:
-    """Where a server that listens there is reached from the same machine."""
-    host = settings.host.strip("[]")
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not listened on
-    port = listener.getsockname()[1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -26,7 +26,9 @@ import structlog
 
 from holdfast.clock import SystemClock
 from holdfast.ids import RandomIds
-from holdfast.server import bind, configure_logging, require_shared_store, url_of
+from holdfast.listening import bind, url_of
+from holdfast.logs import configure_logging
+from holdfast.server import require_shared_store
 from holdfast.server_file import ServerFile
 from holdfast.settings import Settings
 
