@@ -15,6 +15,7 @@ from holdfast.api.http.frames import (
     messages_of,
     slices,
     text_frames,
+    text_messages,
 )
 
 SIZES = [0, 1, 125, 126, 65535, 65536, FRAGMENT_BYTES_MAX, FRAGMENT_BYTES_MAX + 1, 3 * FRAGMENT_BYTES_MAX, 1_000_000]
@@ -80,6 +81,12 @@ def test_the_message_is_what_stands_behind_data() -> None:
     stream = 'id: 1\nevent: token\ndata: {"content":"data: é"}\n\nevent: gap\ndata: {"type":"gap"}\n\n: comment\n\n'
 
     assert texts_in(messages_of(stream.encode())) == ['{"content":"data: é"}'.encode(), b'{"type":"gap"}']
+
+
+def test_many_messages_are_read_one_by_one() -> None:
+    payloads = [b"x" * size for size in (0, 1, 125, 126, 1023, 1024, 1025, FRAGMENT_BYTES_MAX + 1)]
+
+    assert texts_in(text_messages(payloads)) == payloads
 
 
 def test_a_burst_and_then_so_many_a_second() -> None:

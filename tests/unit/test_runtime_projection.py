@@ -8,7 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.api.runtime.projection import frames_for_request, gap_frame, shared_frames
+from holdfast.api.http.frames import messages_of
+from holdfast.api.runtime.filters import EVERYTHING, EventFilter
+from holdfast.api.runtime.projection import frames_for_request, gap_frame, shared_frames, shared_messages
 from holdfast.journal import Chunk
 from holdfast.model.encoding import encode_event, encode_fields
 
@@ -27,6 +29,15 @@ def test_a_frame_is_the_canonical_line_as_it_is() -> None:
     text = shared_frames(0)[0](made).decode()
 
     assert text == f"id: 5\nevent: token\ndata: {made.lines[0]}\n\n"
+
+
+@given(st.lists(st.sampled_from(["token", "step_completed", "error", "progress", "mine"]), min_size=1, max_size=12))
+def test_messages_are_the_data_of_the_frames(names: list[str]) -> None:
+    made = chunk(*((name, {"content": "é\u2028", "code": "timeout_error", "step": "fetch"}) for name in names))
+    for wanted in (EVERYTHING, EventFilter.parse({"types": "token,step"}, None)):
+        frames = shared_frames(0, wanted)[0](made)
+
+        assert shared_messages(wanted)[0](made) == messages_of(frames)
 
 
 def test_after_a_rollback_ids_carry_the_epoch() -> None:

@@ -7,7 +7,7 @@ a server's frames have no mask, and need no state of a connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 # A longer text is sent in fragments: between two of them a close or a pong may go out, and no write is larger.
@@ -33,10 +33,22 @@ def text_frames(payload: bytes) -> bytes:
     return b"".join(parts)
 
 
+def text_messages(payloads: Iterable[bytes]) -> bytes:
+    """Many text messages, one behind the other."""
+    parts: list[bytes] = []
+    for payload in payloads:
+        size = len(payload)
+        if size < _HEADS_MAX:
+            parts.append(_HEADS[size])
+            parts.append(payload)
+        else:
+            parts.append(text_frames(payload))
+    return b"".join(parts)
+
+
 def messages_of(frames: bytes) -> bytes:
     """Frames of server-sent events as text messages: of each its `data:`, to the byte."""
-    parts = [text_frames(line[len(_DATA_PREFIX) :]) for line in frames.split(b"\n") if line.startswith(_DATA_PREFIX)]
-    return b"".join(parts)
+    return text_messages(line[len(_DATA_PREFIX) :] for line in frames.split(b"\n") if line.startswith(_DATA_PREFIX))
 
 
 def slices(frames: bytes) -> Iterator[bytes | memoryview]:
@@ -69,6 +81,11 @@ def _end_of_frame(frames: bytes, start: int) -> int:
         return start + 2 + size
     width = 2 if size == 126 else 8
     return start + 2 + width + int.from_bytes(frames[start + 2 : start + 2 + width], "big")
+
+
+# Of what most events are shorter than; a list is looked up faster than bytes are put together.
+_HEADS_MAX: Final = 1024
+_HEADS: Final = [_head(_FIN | _TEXT, size) for size in range(_HEADS_MAX)]
 
 
 class MessageRate:

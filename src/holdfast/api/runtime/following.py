@@ -22,7 +22,14 @@ from holdfast.api.http.subscribers import Subscribed
 from holdfast.api.runtime.compact import CompactFrames, Fold
 from holdfast.api.runtime.filters import EventFilter
 from holdfast.api.runtime.position import Position
-from holdfast.api.runtime.projection import frame, frames_for_request, gap_of, request_member, shared_frames
+from holdfast.api.runtime.projection import (
+    frame,
+    frames_for_request,
+    gap_of,
+    request_member,
+    shared_frames,
+    shared_messages,
+)
 from holdfast.journal import Signal
 from holdfast.model import Run
 from holdfast.settings import Settings
@@ -132,11 +139,11 @@ def socket_source(request: Call, run: Run, after: int, reading: Reading) -> Sour
     if reading.is_compact and after < run.tail_sequence:
         source = Messages(_source(request, run, after, reading, None))
     else:
-        make, key = shared_frames(run.epoch, reading.wanted)
+        make, key = shared_messages(reading.wanted)
         source = RunFrames(
             request.runs.follow(run, after=after),
-            lambda chunk: messages_of(make(chunk)),
-            key=("socket", key),
+            make,
+            key=key,
             gap=lambda missing, first: messages_of(gap_of(run, missing, first, "pruned")),
         )
     try:

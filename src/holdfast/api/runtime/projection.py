@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any, Final
 
+from holdfast.api.http.frames import text_messages
 from holdfast.api.runtime.filters import EVERYTHING, EventFilter
 from holdfast.journal import Chunk
 from holdfast.model import Run
@@ -39,6 +40,22 @@ def shared_frames(epoch: int, wanted: EventFilter = EVERYTHING) -> tuple[Callabl
         return _frames(chunk, suffix, "}", wanted)
 
     return narrowed, (*key, wanted.key)
+
+
+def shared_messages(wanted: EventFilter = EVERYTHING) -> tuple[Callable[[Chunk], bytes], Hashable]:
+    """The same for readers on WebSockets: text messages, each the `data:` of the event's frame, whatever the epoch."""
+
+    def make(chunk: Chunk) -> bytes:
+        if hides_nothing(chunk, wanted):
+            lines = [line for _, line in _shown(chunk)]
+        else:
+            rows = zip(chunk.types, chunk.lines, strict=True)
+            admitted = [row for row in rows if wanted.admits(row[0])]
+            lines = [translate(*row)[1] if row[0] in _TRANSLATED else row[1] for row in admitted]
+        # A line has no line end within, so all can be encoded at once.
+        return text_messages("\n".join(lines).encode().split(b"\n")) if lines else b""
+
+    return make, ("socket", wanted.key)
 
 
 def frames_for_request(epoch: int, request_id: str, wanted: EventFilter = EVERYTHING) -> Callable[[Chunk], bytes]:

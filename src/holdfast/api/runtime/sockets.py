@@ -21,7 +21,7 @@ from holdfast.api.http.auth import UNASKED, Grant
 from holdfast.api.http.call import Call
 from holdfast.api.http.enabling import WEBSOCKET
 from holdfast.api.http.errors import TooManySubscribers
-from holdfast.api.http.frames import messages_of, slices, text_frames
+from holdfast.api.http.frames import SLICE_BYTES_MAX, messages_of, slices, text_frames
 from holdfast.api.http.idempotency import idempotency_row
 from holdfast.api.http.routing import Refusal
 from holdfast.api.http.sse import TICK_SECONDS_MAX, Source
@@ -174,6 +174,12 @@ class RunSocket:
 
     async def _write(self, frames: bytes) -> None:
         """Write messages, whole, as fast as the other side takes them."""
+        if len(frames) <= SLICE_BYTES_MAX and not self._writing.locked() and not self._connection.is_paused:
+            # Nearly always: nothing to wait for, and nobody to take turns with.
+            if not self._socket.is_closing:
+                self._connection.write(frames)
+                self._last_write = self._loop.time()
+            return
         async with self._writing:
             for piece in slices(frames):
                 if self._connection.is_paused:
