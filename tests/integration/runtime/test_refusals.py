@@ -340,6 +340,15 @@ def test_a_wrong_control_is_refused(client: httpx.Client, path: str, query: str)
     assert runs_stored(client) == before
 
 
+@pytest.mark.parametrize("path", STARTS)
+def test_an_endpoint_of_ones_own_is_not_taken_yet(client: httpx.Client, path: str) -> None:
+    """Ignored, it would be a promise that nobody keeps."""
+    reply = client.post(f"{path}?webhook_url=https://example.org/", json={})
+
+    assert_problem(reply, 422, "VALIDATION_ERROR")
+    assert "webhook_url" not in reply.json()["known"]
+
+
 @pytest.mark.parametrize("key", ["", "a\tb", "a" * 256, "\u00e4"])
 def test_a_wrong_idempotency_key_is_refused(client: httpx.Client, key: str) -> None:
     reply = client.post("/runs", json={}, headers=[(b"Idempotency-Key", key.encode("latin-1"))])

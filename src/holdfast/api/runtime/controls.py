@@ -11,6 +11,8 @@ from holdfast.api.http.call import Call
 from holdfast.api.http.errors import InvalidQuery
 from holdfast.api.http.idempotency import idempotency_row
 from holdfast.api.http.query import Query
+from holdfast.errors import InvalidRequest
+from holdfast.execution.program import Program, spec_of
 from holdfast.runs import StartRequest
 
 CONTROLS: Final = ("run_id", "thread_id", "timeout", "timeout_sec")
@@ -42,6 +44,17 @@ def start_request(call: Call, query: Query, *, agent: str | None, input: Any, bo
         timeout_seconds=min((limit for limit in limits if limit is not None), default=None),
         idempotency=idempotency_row(call, query, body),
     )
+
+
+def check_input(given: Any, agent: Program, *, field: str | None = None) -> None:
+    """
+    Without a schema an input is an object; what a schema says is checked where every API starts runs.
+
+    Raises:
+        InvalidRequest
+    """
+    if not isinstance(given, dict) and spec_of(agent).input_schema is None:
+        raise InvalidRequest("the input is a JSON object", field=field)
 
 
 def message_of(given: Any) -> str:

@@ -11,10 +11,9 @@ from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
 from holdfast.api.http.strict_json import SAFE_INTEGER_MAX
 from holdfast.api.runtime.changing import check_members
-from holdfast.api.runtime.controls import CONTROLS, start_request
+from holdfast.api.runtime.controls import CONTROLS, check_input, start_request
 from holdfast.api.runtime.starting import accepted
 from holdfast.errors import InvalidRequest
-from holdfast.execution.program import spec_of
 from holdfast.runs import ForkRequest
 
 _MEMBERS: Final = ("from_sequence", "step", "input")
@@ -29,9 +28,8 @@ async def fork_run(request: Call) -> Answer:
     query = request.query(*CONTROLS)
     sequence, step = _point(body)
     run = await request.runs.get(request.caller, request.path_value("run_id"))
-    is_object = "input" not in body or isinstance(body["input"], dict)
-    if not is_object and spec_of(request.runs.agent(run.agent)).input_schema is None:
-        raise InvalidRequest("the input is a JSON object", field="input")
+    if "input" in body:
+        check_input(body["input"], request.runs.agent(run.agent), field="input")
     given = body["input"] if "input" in body else msgspec.json.decode(run.input)
     start = start_request(request, query, agent=run.agent, input=given, body=body)
     fork = ForkRequest(from_sequence=sequence, step=step, start=start)

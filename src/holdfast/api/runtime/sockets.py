@@ -27,7 +27,7 @@ from holdfast.api.http.routing import Refusal
 from holdfast.api.http.sse import TICK_SECONDS_MAX, Source
 from holdfast.api.http.websocket import WebSocket, accept
 from holdfast.api.runtime.changing import CANCEL_WAIT_SECONDS, check_reason, give_answer
-from holdfast.api.runtime.controls import start_request
+from holdfast.api.runtime.controls import check_input, start_request
 from holdfast.api.runtime.conversation import (
     Authenticate,
     Cancel,
@@ -314,8 +314,7 @@ class RunSocket:
             raise InvalidRequest("the path of this socket names the agent", field="agent")
         agent = self._agent if wanted.agent is None else runs.agent(wanted.agent).name
         runs.check_rate(request.caller)
-        if not isinstance(wanted.input, dict):
-            raise InvalidRequest("the input is a JSON object", field="input")
+        check_input(wanted.input, runs.agent(agent), field="input")
         reading = Reading.parse(wanted.controls, self._services.settings)
         asked = start_request(request, wanted.controls, agent=agent, input=wanted.input, body=wanted.input)
         if wanted.idempotency_key is not None:

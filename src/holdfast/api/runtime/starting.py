@@ -14,13 +14,13 @@ from holdfast.api.http.enabling import ASYNC_RUNS, REST, SSE
 from holdfast.api.http.idempotency import REPLAYED
 from holdfast.api.http.query import Query, read_query
 from holdfast.api.http.reply import Reply, json_reply
-from holdfast.api.runtime.controls import CONTROLS, start_request
+from holdfast.api.runtime.controls import CONTROLS, check_input, start_request
 from holdfast.api.runtime.filters import EVERYTHING
 from holdfast.api.runtime.following import READING, Reading, event_stream
 from holdfast.api.runtime.position import find_position, read_cursor
 from holdfast.api.runtime.problems import failure_status_and_code, problem
 from holdfast.api.runtime.views import accepted_view, events_url, interrupt_view
-from holdfast.errors import AgentNotFound, InvalidRequest, Stopping
+from holdfast.errors import AgentNotFound, Stopping
 from holdfast.execution.program import spec_of
 from holdfast.model import Run, Status
 from holdfast.store.base import Started
@@ -73,8 +73,7 @@ async def _start(request: Call, more: tuple[str, ...] = (), check: Callable[[Que
     request.runs.check_rate(request.caller)
     request.exchange.agent = agent
     given = await request.json_body(request.services.settings.body_bytes_max)
-    if not isinstance(given, dict) and spec_of(request.runs.agent(agent)).input_schema is None:
-        raise InvalidRequest("the input is a JSON object")
+    check_input(given, request.runs.agent(agent))
     query = request.query(*controls, *more)
     if check is not None:
         check(query)
