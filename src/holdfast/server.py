@@ -199,6 +199,8 @@ class Server:
         )
         self._stop = asyncio.Event()
         self._neighbours: Neighbours | None = None
+        self._http: _Http | None = None
+        self._serving: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -219,14 +221,22 @@ class Server:
         if self._listener is None:
             await self._run_until_stop()
             return
-        http = _Http(self._http_config())
-        serving = asyncio.create_task(http.serve(sockets=[self._listener]), name="http")
-        await http.is_up.wait()
+        http = self._http = _Http(self._http_config())
         try:
+            # By itself it says from its first moment that it starts. On a shared port others take the calls until then.
+            if self._token is None:
+                await self._answer(http)
             await self._run_until_stop()
         finally:
             http.should_exit = True
-            await serving
+            if self._serving is not None:
+                await self._serving
+
+    async def _answer(self, http: _Http) -> None:
+        """Begin to take calls."""
+        assert self._listener is not None
+        self._serving = asyncio.create_task(http.serve(sockets=[self._listener]), name="http")
+        await http.is_up.wait()
 
     async def _run_until_stop(self) -> None:
         try:
@@ -304,6 +314,8 @@ class Server:
         # Everything up to here lives as long as the process; the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        if self._http is not None and self._serving is None:
+            await self._answer(self._http)
         facts = {"store": info.kind, "location": info.location, "agents": self._programs.names()}
         if self._listener is None:
             log.info("working", **facts)
