@@ -87,8 +87,13 @@ class Told:
 
     def __init__(self, folder: Path, server: Server) -> None:
         self.gates = [folder / f"gate{number}" for number in range(2)]
-        self.run_id = server.start_run("teller", gates=[str(path) for path in self.gates])
+        with server.client() as client:
+            body = {"gates": [str(path) for path in self.gates]}
+            reply = client.post("/agents/teller/runs", params={"thread_id": "t"}, json=body)
+        assert reply.status_code == 202, reply.text
+        self.run_id: str = reply.json()["run_id"]
         self.path = f"/runs/{self.run_id}/events"
+        self.lost_at = 0.0  # where a reader of the Engine API was when the database was lost
 
 
 def read(client: httpx.Client, told: Told, *, count: int | None = None, after: str | None = None) -> Iterator[Frame]:
@@ -97,6 +102,13 @@ def read(client: httpx.Client, told: Told, *, count: int | None = None, after: s
     with client.stream("GET", told.path, headers=headers) as response:
         assert response.status_code == 200
         yield from frames(response.iter_lines())
+
+
+def replay(client: httpx.Client, **query: Any) -> list[Frame]:
+    """What the Engine API replays, to its end."""
+    with client.stream("GET", "/execute/replay", params=query) as response:
+        assert response.status_code == 200, response.read()
+        return [frame for frame in frames(response.iter_lines()) if frame.event]
 
 
 def take(reader: Iterator[Frame], count: int) -> list[Frame]:
@@ -190,6 +202,7 @@ def test_a_restored_backup_is_told_to_readers_first(how: str, tmp_path: Path) ->
                 server.finished(told.run_id)
                 found = [frame for frame in read(client, told, after="6") if frame.event]
                 kept = [frame for frame in read(client, told, after="3") if frame.event]
+                replays = [replay(client, task_id="t", after=told.lost_at), replay(client, after=told.lost_at)]
     finally:
         source.remove()
         target.remove()
@@ -198,6 +211,10 @@ def test_a_restored_backup_is_told_to_readers_first(how: str, tmp_path: Path) ->
     assert found[1:] == kept
     assert kept[0].id == "4@1"
     assert kept[-1].event == "complete"
+    for replayed in replays:
+        gap, following = replayed[0], replayed[1]
+        assert (gap.event, gap.data["reason"]) == ("replay_gap", "rolled_back")
+        assert following.data["sequence"] == 4
 
 
 def _lose_and_restore(
@@ -212,7 +229,9 @@ def _lose_and_restore(
             take(reader, 4)
             _back_up(how, source, target, database)
             told.gates[0].touch()
-            take(reader, 3)
+            lost = take(reader, 3)[-1]
+            told.lost_at = replay(client, task_id="t", follow="0")[-1].data["timestamp"]
+            assert lost.event == "token"
         server.kill()
     source.stop()
     if how == "dump":

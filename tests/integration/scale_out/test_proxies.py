@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from websockets.sync.client import connect
 
 from tests.integration.cli.commands import KEY, Server
 from tests.integration.scale_out.processes import Fleet, Travel, fleet_on
@@ -36,13 +41,36 @@ def survivor(fleet: Fleet) -> Server:
     return fleet.serve("--no-worker", HOLDFAST_ALLOWED_HOSTS=NAME)
 
 
+def trusting() -> ssl.SSLContext:
+    """The proxy's certificate is of its own making."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 def through(url: str) -> httpx.Client:
     """A client of the proxy, which knows it by its public name."""
-    trusted = ssl.create_default_context()
-    trusted.check_hostname = False
-    trusted.verify_mode = ssl.CERT_NONE
     headers = {"X-API-Key": KEY, "Host": NAME}
-    return httpx.Client(base_url=url, headers=headers, verify=trusted, timeout=40, trust_env=False)
+    return httpx.Client(base_url=url, headers=headers, verify=trusting(), timeout=40, trust_env=False)
+
+
+def hello(url: str, run_id: str) -> dict[str, Any]:
+    """What a WebSocket through the proxy is told first."""
+    address = urlsplit(url)
+    assert address.hostname is not None
+    with (
+        socket.create_connection((address.hostname, address.port or 0), timeout=20) as tcp,
+        connect(
+            f"{'wss' if address.scheme == 'https' else 'ws'}://{NAME}/runs/{run_id}/ws",
+            sock=tcp,
+            ssl=trusting() if address.scheme == "https" else None,
+            additional_headers={"X-API-Key": KEY},
+            proxy=None,
+        ) as opened,
+    ):
+        told: dict[str, Any] = json.loads(opened.recv(timeout=20))
+    return told
 
 
 @pytest.mark.parametrize("kind", PROXIES)
@@ -59,6 +87,7 @@ def test_streams_pass_token_by_token_and_go_on_at_the_other_server(
         cut = 0
         with client.stream("GET", path) as one, client.stream("GET", path) as other:
             readers = [events(one), events(other)]
+            greeting = hello(url, travel.run_id)
             # The run does nothing more until its gate is opened, so a proxy that collects would show nothing now.
             seen = [[next(reader), next(reader)] for reader in readers]
             mortal.kill()
@@ -67,6 +96,7 @@ def test_streams_pass_token_by_token_and_go_on_at_the_other_server(
             for reader, frames in zip(readers, seen, strict=True):
                 cut += read_on(client, path, reader, frames)
 
+    assert greeting["run_id"] == travel.run_id
     assert cut == 1
     assert calls == [202] * 10
     for frames in seen:
