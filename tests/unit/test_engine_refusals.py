@@ -35,8 +35,11 @@ LISTED = {
     503: {"STARTING", "DRAINING", "CAPACITY_EXHAUSTED", "STORE_UNAVAILABLE"},
     507: {"STORAGE_FULL"},
 }
-# What never was a request of this API, but bytes on its port.
-BELOW_HTTP = {400: {"BAD_REQUEST"}, 408: {"REQUEST_TIMEOUT"}, 414: {"URI_TOO_LONG"}, 431: {"HEADERS_TOO_LARGE"}}
+# What never was a request of this API, but bytes on its port, or a handshake; it has no WebSockets.
+BELOW_HTTP = {
+    **{400: {"BAD_REQUEST"}, 408: {"REQUEST_TIMEOUT"}, 414: {"URI_TOO_LONG"}, 431: {"HEADERS_TOO_LARGE"}},
+    426: {"UPGRADE_REQUIRED"},
+}
 
 
 def leaves(kind: type[errors.HoldfastError]) -> Iterator[type[errors.HoldfastError]]:

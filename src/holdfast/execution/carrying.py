@@ -30,7 +30,7 @@ def carry_contexts(is_wanted: Callable[[], bool]) -> None:
     @functools.wraps(start)
     def carrying_start(thread: threading.Thread) -> None:
         if is_wanted() and thread.ident is None:
-            thread.run = functools.partial(contextvars.copy_context().run, thread.run)  # type: ignore[method-assign]
+            thread.run = _run_once(thread, contextvars.copy_context())  # type: ignore[method-assign]
         start(thread)
 
     @functools.wraps(submit)
@@ -45,3 +45,17 @@ def carry_contexts(is_wanted: Callable[[], bool]) -> None:
 
     threading.Thread.start = carrying_start  # type: ignore[method-assign, assignment]
     ThreadPoolExecutor.submit = carrying_submit  # type: ignore[method-assign, assignment]
+
+
+def _run_once(thread: threading.Thread, carried: contextvars.Context) -> Callable[[], None]:
+    """
+    The thread's `run` among the carried variables. It takes itself off the thread first: else thread and variables
+    would hold each other, and a run that is over would be held with them until the collector comes.
+    """
+    run = thread.run
+
+    def run_once() -> None:
+        del thread.run
+        carried.run(run)
+
+    return run_once

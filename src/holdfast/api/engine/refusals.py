@@ -77,6 +77,7 @@ _ANSWERS: Final[tuple[tuple[type[HoldfastError], int, str | None], ...]] = (
     (http.BodyTooLarge, 413, "BODY_TOO_LARGE"),
     (http.InvalidQuery, 422, "INVALID_REQUEST"),
     (http.PathNotFound, 404, "NOT_FOUND"),
+    (http.NotEnabled, 404, "NOT_FOUND"),
     (http.HostNotAllowed, 403, "PERMISSION_DENIED"),
     (http.OriginNotAllowed, 403, "PERMISSION_DENIED"),
     (http.NotReady, 503, "STARTING"),

@@ -165,7 +165,7 @@ class Call(Request[Any, Any, Any]):
 
     def idempotency_key(self) -> str | None:
         """
-        The header Idempotency-Key: 1 to 255 printable ASCII characters.
+        The header Idempotency-Key: 1 to 255 visible ASCII characters; on an API that takes them, spaces too.
 
         Raises:
             InvalidQuery
@@ -173,6 +173,7 @@ class Call(Request[Any, Any, Any]):
         raw = self.header(b"idempotency-key")
         if raw is None:
             return None
-        if not 1 <= len(raw) <= 255 or not all(0x20 <= byte < 0x7F for byte in raw):
-            raise InvalidQuery("Idempotency-Key is 1 to 255 printable ASCII characters", field="Idempotency-Key")
+        least, kind = (0x20, "printable") if self.exchange.api.keys_with_spaces else (0x21, "visible")
+        if not 1 <= len(raw) <= 255 or not all(least <= byte < 0x7F for byte in raw):
+            raise InvalidQuery(f"Idempotency-Key is 1 to 255 {kind} ASCII characters", field="Idempotency-Key")
         return raw.decode("ascii")

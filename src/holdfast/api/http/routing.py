@@ -75,6 +75,7 @@ class Api(msgspec.Struct, frozen=True):
     error_schema: str
     error_media_type: str = "application/json"
     examples: Mapping[str, str] = {}  # of path parameters
+    keys_with_spaces: bool = False  # an Idempotency-Key may be any printable ASCII, not only visible
 
 
 def owner_of(path: str) -> Owner:

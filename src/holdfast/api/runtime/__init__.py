@@ -32,6 +32,7 @@ def api(*, public_only: bool = False) -> Api:
         schemas=SCHEMAS,
         error_schema="Problem",
         error_media_type=MEDIA_TYPE.decode(),
+        keys_with_spaces=True,
         examples={"run_id": "q-1", "interrupt_id": "int_1"},
     )
 
