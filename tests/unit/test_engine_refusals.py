@@ -37,8 +37,11 @@ LISTED = {
 }
 # What never was a request of this API, but bytes on its port, or a handshake; it has no WebSockets.
 BELOW_HTTP = {
-    **{400: {"BAD_REQUEST"}, 408: {"REQUEST_TIMEOUT"}, 414: {"URI_TOO_LONG"}, 431: {"HEADERS_TOO_LARGE"}},
+    400: {"BAD_REQUEST"},
+    408: {"REQUEST_TIMEOUT"},
+    414: {"URI_TOO_LONG"},
     426: {"UPGRADE_REQUIRED"},
+    431: {"HEADERS_TOO_LARGE"},
 }
 
 
