@@ -333,13 +333,15 @@ class Context(Emitting):
                 )
             opened.attempt += 1  # the next crash is another one, and is asked about anew
         if side_effects:
-            await self._execution.make_sure_of_lease()
             if not self._is_settled:
                 await self._settle()
+            # Behind every wait: a commit may be confirmed long after it took place, and the lease is over by then.
+            await self._execution.make_sure_of_lease()
         self._execution.step_began(opened)
         self._writer.write(*opened.started_events(), mark=key, steps=[opened.row(self._execution.run.number)])
         if at_most_once:
             await self._writer.durable()
+            await self._execution.make_sure_of_lease()
         return opened
 
     async def _call_in_step(
@@ -399,6 +401,7 @@ class Context(Emitting):
 
     async def try_again(self, opened: OpenStep) -> None:
         """For the kernel: begin the next attempt of a step."""
+        await self._execution.make_sure_of_lease()
         opened.attempt += 1
         self._execution.step_began(opened)
         self._writer.write(*opened.started_events(), mark=opened.key, steps=[opened.row(self._execution.run.number)])

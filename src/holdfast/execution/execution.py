@@ -78,8 +78,9 @@ class Ending(StrEnum):
 class Execution:
     """Carries out one run under its lease. `task` ends when nothing of it is left to do here."""
 
-    def __init__(self, worker: Worker, run: Run, program: Program, record: Record) -> None:
+    def __init__(self, worker: Worker, run: Run, program: Program, record: Record, *, leased_at: float) -> None:
         self.run = run
+        self.leased_at = leased_at  # on our clock, before the lease was taken or last prolonged
         self.program = program
         self.record = record
         self.ids = worker.ids
@@ -195,9 +196,11 @@ class Execution:
         Raises:
             LeaseLost: somebody else has the run.
         """
-        if not self._worker.is_sure_of_leases:
+        # Again and again: a renewal may take so long that it tells nothing any more.
+        while self._worker.clock.monotonic() - self.leased_at >= self._worker.settings.lease_seconds:
             await self._worker.insist(self._worker.renew_leases)
-            if self.ending is Ending.LOST:
+            is_here = self._worker.execution(self.run.number) is self and not self.is_over
+            if self.ending is Ending.LOST or not is_here:
                 raise LeaseLost(f"the lease of run {self.run.run_id} was lost")
 
     def step_began(self, step: OpenStep) -> None:

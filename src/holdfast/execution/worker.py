@@ -86,8 +86,8 @@ class Worker:
         self._store = journal.store
         self._recovery = Recovery(self._store)
         self._executions: dict[int, Execution] = {}
-        self._left: list[Run] = []  # claimed by us, but the store was away before they could be taken up
-        self._renewed_at = clock.monotonic()
+        # Claimed by us (and when), but the store was away before they could be taken up.
+        self._left: list[tuple[Run, float]] = []
         self._disowned_at = clock.monotonic()
         self._starting = 0  # runs that are being inserted under our lease
         self._has_queue = False  # runs may wait for a place here, so that a new one has to stand behind them
@@ -264,7 +264,9 @@ class Worker:
         return await self.start_child(parent, agent, input, occurrence)
 
     def _execute(self, run: Run, program: Program, record: Record) -> Execution:
-        execution = Execution(self, run, program, record)
+        # The run may have been there for long before we heard of it: the reply to its start came late.
+        seconds = max(self.clock.now() - run.created_at, 0) / 1_000_000
+        execution = Execution(self, run, program, record, leased_at=self.clock.monotonic() - seconds)
         self._executions[run.number] = execution
         self.journal.tails.open(run.number, run.tail_sequence, finished=False, is_current=True)
         execution.start()
@@ -324,7 +326,7 @@ class Worker:
         if self.is_stopping:
             return
         left, self._left = self._left, []
-        await asyncio.gather(*(self._take_up_or_leave(run) for run in left))
+        await asyncio.gather(*(self._take_up_or_leave(run, leased_at) for run, leased_at in left))
         await self._disown()
         await self._claim()
         await self._fail_unserved()
@@ -334,6 +336,7 @@ class Worker:
         while self.has_room:
             room = min(self.settings.runs_max - len(self._executions) - self._starting, 100)
             self._has_queue = False  # one that is queued from here on sets it again
+            leased_at = self.clock.monotonic()
             try:
                 found = await self._store.claim(
                     self.owner, self._served, limit=room, lease_seconds=self.settings.lease_seconds, limits=limits
@@ -341,7 +344,7 @@ class Worker:
             except StoreError:
                 self._has_queue = True  # nobody knows
                 raise
-            await asyncio.gather(*(self._take_up_or_leave(run) for run in found))
+            await asyncio.gather(*(self._take_up_or_leave(run, leased_at) for run in found))
             # Where something is limited, a claim may leave what the next one takes.
             if not found or (len(found) < room and not limits):
                 return
@@ -357,27 +360,27 @@ class Worker:
         if now - self._disowned_at < self.settings.renew_seconds:
             return
         self._disowned_at = now
-        held = [*self._executions, *(run.number for run in self._left)]
+        held = [*self._executions, *(run.number for run, _ in self._left)]
         for number in await self._store.disown(self.owner, held):
             log.warning("run_disowned", number=number)
 
-    async def _take_up_or_leave(self, run: Run) -> None:
+    async def _take_up_or_leave(self, run: Run, leased_at: float) -> None:
         """One run that cannot be taken up hinders no other; it is tried again, by us unless others were first."""
         try:
-            await self._take_up(run)
+            await self._take_up(run, leased_at)
         except HoldfastError as error:
             log.error("not_taken_up", run_id=run.run_id, reason=error.code, message=str(error))
             self._executions.pop(run.number, None)
             if isinstance(error, StoreUnavailable):
                 # No claim gives us what is ours already, and there may be no other process.
-                self._left.append(run)
+                self._left.append((run, leased_at))
 
-    async def _take_up(self, run: Run) -> None:
+    async def _take_up(self, run: Run, leased_at: float) -> None:
         program = self.programs.get(run.agent)
         if program is None:
             return
         taken = await self._recovery.take_up(run, program)
-        execution = Execution(self, taken.run, program, taken.record)
+        execution = Execution(self, taken.run, program, taken.record, leased_at=leased_at)
         self._executions[run.number] = execution
         self.journal.tails.open(run.number, run.tail_sequence, finished=False, is_current=True)
         try:
@@ -412,11 +415,6 @@ class Worker:
             except StoreError as error:
                 log.warning("renewal_failed", reason=error.code, message=str(error))
 
-    @property
-    def is_sure_of_leases(self) -> bool:
-        """By our own clock, no lease of this process can have run out."""
-        return self.clock.monotonic() - self._renewed_at < self.settings.lease_seconds
-
     async def renew_leases(self) -> None:
         """
         Prolong the leases of all that is executed here, and stop what was lost.
@@ -432,9 +430,10 @@ class Worker:
         lost = (
             await self._store.renew(self.owner, leases, lease_seconds=self.settings.lease_seconds) if leases else set()
         )
-        self._renewed_at = began
         for execution in executions:
-            if execution.run.number in lost and not execution.is_over:
+            if execution.run.number not in lost:
+                execution.leased_at = began
+            elif not execution.is_over:
                 execution.end(Ending.LOST)
 
 

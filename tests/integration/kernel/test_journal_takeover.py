@@ -11,7 +11,8 @@ import pytest
 
 from holdfast import Context, agent
 from holdfast.errors import ConflictError, StoreUnavailable
-from holdfast.store.base import Append, Outcome, Store, Write
+from holdfast.model import Run
+from holdfast.store.base import Append, Outcome, StartRun, Store, Write
 from tests.support.kernel import CALLER, QUICK, kernel, replace
 from tests.support.until import until
 
@@ -199,3 +200,68 @@ async def test_a_run_waits_for_a_database_that_is_away_for_longer_than_a_lease(t
 
     assert store.left == 0
     assert (ended.status, ended.attempt, ended.error) == ("completed", 1, None)
+
+
+class LateReplyStore:
+    """The first reply that tells of this comes when the test lets it; what it tells of happens at once."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self.happened, self.reply = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        outcomes = await self._store.commit(writes)
+        bodies = [write.segment.body for write in writes if isinstance(write, StartRun | Append) and write.segment]
+        if any(f'"type":"{self._name}"'.encode() in body for body in bodies):
+            await self._hold()
+        return outcomes
+
+    async def claim(self, *args: Any, **kwargs: Any) -> list[Run]:
+        found = await self._store.claim(*args, **kwargs)
+        if found and self._name == "claim":
+            await self._hold()
+        return found
+
+    async def _hold(self) -> None:
+        self.happened.set()
+        await self.reply.wait()
+
+
+@pytest.mark.parametrize(
+    ("name", "at_most_once"), [("started", False), ("claim", False), ("step_completed", False), ("step_started", True)]
+)
+async def test_no_step_begins_behind_a_reply_that_came_only_after_the_lease(
+    tmp_path: Path, name: str, at_most_once: bool
+) -> None:
+    """Another process has the run by then, and may have done the step."""
+    done: list[str] = []
+
+    @agent("worker", restart="always")
+    async def worker(context: Context, input: Any) -> None:
+        if name == "claim":
+            await context.ask("Go on?")
+        if name == "step_completed":
+            await context.step("first", lambda: 1, side_effects=False)
+        await context.step("work", done.append, "work", at_most_once=at_most_once)
+
+    # Nothing is renewed by itself.
+    settings = replace(QUICK, lease_seconds=0.1, renew_seconds=30)
+    async with kernel(tmp_path, worker, settings=settings) as it:
+        store = it.journal.store = it.worker._store = LateReplyStore(it.store, name)
+        starting = asyncio.create_task(it.start("worker"))
+        if name == "claim":
+            run = await it.waiting(await starting)
+            await it.runs.answer(CALLER, run.run_id, "yes")
+        await store.happened.wait()
+        taken = await until(lambda: it.store.claim("another", ["worker"], limit=1, lease_seconds=60))
+        if name in ("started", "claim"):
+            await it.worker.renew_leases()  # of what else is executed here; of this run it knows nothing yet
+        store.reply.set()
+        await starting
+        await until(lambda: not it.worker.executing)
+
+    assert len(taken) == 1
+    assert done == []

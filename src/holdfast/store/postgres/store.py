@@ -193,7 +193,7 @@ class PostgresStore:
         self, owner: str, agents: Sequence[str], *, limit: int, lease_seconds: float, limits: Limits = NO_LIMITS
     ) -> list[Run]:
         # Mostly there is nothing, and a look does not hold up the commits.
-        is_open = self._the_writer.is_claim_open
+        is_open = was_open = self._the_writer.is_claim_open
         if limits:
             is_open = is_open or await self._value(READ["is_claimable_within"], owner, *limits_of(agents, limits))
         else:
@@ -204,6 +204,10 @@ class PostgresStore:
             await self._the_writer.claim(owner, agents, limit=limit, lease_seconds=lease_seconds, limits=limits)
         )
         taken = [rows.run_of(row) for row in await self._fetch(READ["runs_by_number"], list(found))]
+        if was_open:  # taken by an earlier claim: who holds them now counts the lease from this one
+            leases = [Lease(run.number, run.lease_epoch) for run in taken if run.lease_owner == owner]
+            lost = await self.renew(owner, leases, lease_seconds=lease_seconds)
+            taken = [run for run in taken if run.number not in lost]
         return [
             msgspec.structs.replace(run, status=Status(found[run.number])) for run in taken if run.lease_owner == owner
         ]
