@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -90,6 +91,7 @@ class Worker:
         self._left: list[tuple[Run, float]] = []
         self._disowned_at = clock.monotonic()
         self._starting = 0  # runs that are being inserted under our lease
+        self._parents: Counter[int] = Counter()  # runs that wait for children here, and for how many
         self._has_queue = False  # runs may wait for a place here, so that a new one has to stand behind them
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
@@ -134,7 +136,15 @@ class Worker:
     @property
     def has_room(self) -> bool:
         """Whether this process can execute one more run."""
-        return not self.is_stopping and len(self._executions) + self._starting < self.settings.runs_max
+        return not self.is_stopping and self._room > 0
+
+    @property
+    def _room(self) -> int:
+        """
+        How many more runs have a place here. One that waits for a child lends it its own: else parents could hold all
+        places while their children wait for one, for ever.
+        """
+        return self.settings.runs_max - len(self._executions) - self._starting + len(self._parents)
 
     @contextlib.contextmanager
     def place(self, *, is_child: bool = False) -> Iterator[bool]:
@@ -261,7 +271,13 @@ class Worker:
         """Start (or find) the child of a run and wait for its output."""
         if self.start_child is None:
             raise RuntimeError("this worker cannot start children")
-        return await self.start_child(parent, agent, input, occurrence)
+        self._parents[parent.number] += 1
+        try:
+            return await self.start_child(parent, agent, input, occurrence)
+        finally:
+            self._parents[parent.number] -= 1
+            if not self._parents[parent.number]:
+                del self._parents[parent.number]
 
     def _execute(self, run: Run, program: Program, record: Record) -> Execution:
         # The run may have been there for long before we heard of it: the reply to its start came late.
@@ -334,7 +350,7 @@ class Worker:
     async def _claim(self) -> None:
         limits = self.limits()
         while self.has_room:
-            room = min(self.settings.runs_max - len(self._executions) - self._starting, 100)
+            room = min(self._room, 100)
             self._has_queue = False  # one that is queued from here on sets it again
             leased_at = self.clock.monotonic()
             try:

@@ -178,6 +178,25 @@ async def test_a_parent_does_not_wait_for_a_place_that_it_holds(tmp_path: Path) 
     assert (run.status, run.output) == (Status.COMPLETED, b"0")
 
 
+async def test_parents_that_hold_all_places_lend_them_to_their_children(tmp_path: Path) -> None:
+    both = asyncio.Barrier(2)
+
+    @agent("parent", restart="always")
+    async def parent(context: Context) -> Any:
+        await both.wait()  # both hold their places before either has a child
+        return await asyncio.gather(*(context.run("leaf", number) for number in range(3)))
+
+    @agent("leaf", restart="always")
+    async def leaf(input: int) -> int:
+        return input
+
+    async with kernel(tmp_path, parent, leaf, settings=replace(QUICK, runs_max=2)) as it:
+        parents = [await it.start("parent"), await it.start("parent")]
+        ended = [await it.finished(run) for run in parents]
+
+    assert [(run.status, run.output) for run in ended] == [(Status.COMPLETED, b"[0,1,2]")] * 2
+
+
 async def test_an_answered_run_takes_its_turn(tmp_path: Path) -> None:
     stage = Stage()
 
