@@ -16,6 +16,7 @@ from bench.rows import Row, connect, file_floor, row, timed_stream
 TOKENS = 10_000
 REPEATS = 5
 AGENTS = (("async handler", "burst"), ("sync handler", "burst-sync"))
+GRAPH = Path(__file__).with_name("graph_agents.py")
 
 
 async def r1(directory: Path) -> list[Row]:
@@ -23,15 +24,24 @@ async def r1(directory: Path) -> list[Row]:
     rows: list[Row] = []
     with server(directory / "r1") as process:
         for kind, agent in AGENTS:
-            for way, measure in (("/invoke/stream", _invoke_stream), ("/runs + events", _runs_and_events)):
-                seconds, body = 60.0, b""
-                for _ in range(REPEATS):
-                    took, body = await measure(process, agent)
-                    seconds = min(seconds, took)
-                complete = body.count(b"event: token\n") == TOKENS and b"event: complete\n" in body
-                base, _ = await file_floor(directory / "r1.bin", body, TOKENS + 2)
-                what = f"{kind}, {way}" + ("" if complete else " (INCOMPLETE)")
-                rows.append(row("R1", what, (TOKENS + 2) / seconds, "events/s", base, "–", complete))
+            rows += await _both_ways(process, kind, agent, directory)
+    with server(directory / "r1-graph", str(GRAPH)) as process:
+        rows += await _both_ways(process, "graph of LangGraph", "graph", directory)
+    return rows
+
+
+async def _both_ways(process: Process, kind: str, agent: str, directory: Path) -> list[Row]:
+    rows = []
+    for way, measure in (("/invoke/stream", _invoke_stream), ("/runs + events", _runs_and_events)):
+        seconds, body = 60.0, b""
+        for _ in range(REPEATS):
+            took, body = await measure(process, agent)
+            seconds = min(seconds, took)
+        events = body.count(b"\nevent: ")
+        complete = body.count(b"\nevent: token\n") == TOKENS and b"\nevent: complete\n" in body
+        base, _ = await file_floor(directory / "r1.bin", body, events)
+        what = f"{kind}, {way}" + ("" if complete else " (INCOMPLETE)")
+        rows.append(row("R1", what, events / seconds, "events/s", base, "–", complete))
     return rows
 
 

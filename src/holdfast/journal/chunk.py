@@ -97,6 +97,23 @@ def chain(prior: bytes, body: bytes) -> bytes:
     return hashlib.sha256(prior + body).digest()
 
 
+def check_chain(run_id: str, segments: Sequence[Segment], prior: bytes | None) -> None:
+    """
+    Compute the hashes of adjacent segments anew; `prior` is the one before them (None: not known).
+
+    Raises:
+        JournalCorrupt: the bytes of one are not those that were written.
+    """
+    for segment in segments:
+        if prior is not None and chain(prior, segment.body) != segment.hash:
+            raise JournalCorrupt(
+                f"run {run_id}: the events {segment.first} to {segment.last} are not what was written, "
+                "their hash is another",
+                first_bad_sequence=segment.first,
+            )
+        prior = segment.hash
+
+
 def chunk_of(segments: Sequence[Segment], cursor: int) -> Chunk:
     """
     The events of adjacent segments behind a cursor.

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final
 
 from holdfast.errors import JournalCorrupt
-from holdfast.journal.chunk import Chunk, chunk_of
+from holdfast.journal.chunk import Chunk, check_chain, chunk_of
 from holdfast.journal.journal import Journal
 from holdfast.model import Run
 
@@ -42,7 +42,7 @@ class Reader:
     `next` gives chunks in order until the end of a finished journal. Close it when it is not needed any more.
     """
 
-    __slots__ = ("_is_woken", "_journal", "_run", "_tail", "_waiter", "cursor")
+    __slots__ = ("_is_woken", "_journal", "_primed", "_proved", "_run", "_tail", "_waiter", "cursor")
 
     def __init__(self, journal: Journal, run: Run, *, after: int) -> None:
         self.cursor = after
@@ -51,6 +51,8 @@ class Reader:
         self._tail = journal.tails.open(run.number, run.tail_sequence, finished=run.status.is_final)
         self._waiter: asyncio.Future[None] | None = None
         self._is_woken = False
+        self._primed: tuple[Chunk | Signal, int] | None = None  # what was read ahead, and the cursor behind it
+        self._proved: tuple[int, bytes] | None = None  # the last event that was read from the store, and the hash there
         self._tail.add(self._on_change)
 
     @property
@@ -75,6 +77,19 @@ class Reader:
             self.cursor = chunk.last
         return chunk
 
+    async def prime(self) -> None:
+        """
+        Read what `next` gives first, if it is stored: so that whoever asks for a damaged journal is told at once.
+
+        Raises:
+            JournalCorrupt, StoreUnavailable
+        """
+        before = self.cursor
+        if before < self._tail.last and self._tail.after(before) is None:
+            found = await self._load()
+            self._primed = (found, self.cursor)
+            self.cursor = before
+
     async def next(self) -> Chunk | Signal:
         """
         The next events; waits for them if need be. Cancelling it loses nothing.
@@ -89,6 +104,10 @@ class Reader:
             if self._is_woken:
                 self._is_woken = False
                 return WOKEN
+            if self._primed is not None:
+                found, self.cursor = self._primed
+                self._primed = None
+                return found
             if self.cursor < self._tail.last:
                 chunk = self.take()
                 return chunk if chunk is not None else await self._load()
@@ -144,14 +163,26 @@ class Reader:
         return chunk
 
     async def _load_page(self) -> Chunk:
-        segments = await self._journal.store.segments(self._run.number, after=self.cursor, bytes_max=PAGE_BYTES_MAX)
+        after, run = self.cursor, self._run
+        segments = await self._journal.store.segments(run.number, after=after, bytes_max=PAGE_BYTES_MAX)
         if segments:
-            return chunk_of(segments, self.cursor)
+            check_chain(run.run_id, segments, await self._hash_before(segments[0].first))
+            self._proved = (segments[-1].last, segments[-1].hash)
+            return chunk_of(segments, after)
         raise JournalCorrupt(
             f"run {self._run.run_id}: the store has no event behind {self.cursor}, "
             f"but the journal goes to {self._tail.last}",
             first_bad_sequence=self.cursor + 1,
         )
+
+    async def _hash_before(self, first: int) -> bytes | None:
+        """The hash of the segment before the one that begins with `first`; None if it is gone."""
+        if self._proved is not None and self._proved[0] == first - 1:
+            return self._proved[1]
+        if first == self._run.first_sequence:
+            return self._run.prior_hash
+        before = await self._journal.store.segments(self._run.number, after=first - 2, bytes_max=1)
+        return before[0].hash if before and before[0].last == first - 1 else None
 
     def _on_change(self) -> None:
         waiter = self._waiter

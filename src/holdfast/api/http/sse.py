@@ -86,6 +86,7 @@ class RunFrames:
         self._gap = gap
         self.wake = reader.wake
         self.close = reader.close
+        self.prime = reader.prime
 
     async def next(self) -> bytes | Signal:
         before = self._reader.cursor

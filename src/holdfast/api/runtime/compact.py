@@ -168,6 +168,15 @@ class CompactFrames:
         self._ahead: Reader | None = None
         self._live: Source | None = None
 
+    async def prime(self) -> None:
+        """
+        Read what comes first.
+
+        Raises:
+            JournalCorrupt, StoreUnavailable
+        """
+        await self._reader.prime()
+
     async def next(self) -> bytes | Signal:
         while True:
             if self._live is None and self._ahead is None and self._place > self._tail:

@@ -63,7 +63,7 @@ class Reading(msgspec.Struct, frozen=True):
         return self.wanted.comment + (b": view compact\n" if self.is_compact else b"") + b"\n"
 
 
-def event_stream(
+async def event_stream(
     request: Call,
     run: Run,
     position: Position,
@@ -78,16 +78,18 @@ def event_stream(
 
     Raises:
         TooManySubscribers
+        JournalCorrupt, StoreUnavailable: its beginning cannot be read.
     """
     services = request.services
     source = _source(request, run, position.first - 1, reading, request.request_id if is_post else None)
     opening = reading.opening
     if position.gap is not None:
         opening += gap_of(run, position.requested, position.first, position.gap)
+    counted = _counted(request, source, run)
     try:
-        counted = Subscribed(source, services.subscribers, run.number, run.run_id)
+        await source.prime()
     except BaseException:
-        source.close()
+        counted.close()
         raise
     return EventStream(
         counted,
@@ -100,7 +102,7 @@ def event_stream(
     )
 
 
-def _source(request: Call, run: Run, after: int, reading: Reading, request_id: str | None) -> Source:
+def _source(request: Call, run: Run, after: int, reading: Reading, request_id: str | None) -> RunFrames | CompactFrames:
     wanted = reading.wanted
     if request_id is None:
         make, key = shared_frames(run.epoch, wanted)
@@ -112,7 +114,7 @@ def _source(request: Call, run: Run, after: int, reading: Reading, request_id: s
     def pruned(missing: int, first: int) -> bytes:
         return gap_of(run, missing, first, "pruned")
 
-    def live(after: int) -> Source:
+    def live(after: int) -> RunFrames:
         return RunFrames(request.runs.follow(run, after=after), make, key=key, gap=pruned)
 
     if not reading.is_compact or after >= run.tail_sequence:
@@ -146,6 +148,10 @@ def socket_source(request: Call, run: Run, after: int, reading: Reading) -> Sour
             key=key,
             gap=lambda missing, first: messages_of(gap_of(run, missing, first, "pruned")),
         )
+    return _counted(request, source, run)
+
+
+def _counted(request: Call, source: Source, run: Run) -> Subscribed:
     try:
         return Subscribed(source, request.services.subscribers, run.number, run.run_id)
     except BaseException:

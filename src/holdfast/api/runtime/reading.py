@@ -17,6 +17,7 @@ from holdfast.api.runtime.following import READING, Reading, event_stream
 from holdfast.api.runtime.position import find_position, read_cursor
 from holdfast.api.runtime.starting import framework_of
 from holdfast.api.runtime.views import STATUSES, decode_cursor, encode_cursor, interrupt_view, run_view, step_view
+from holdfast.errors import JournalCorrupt
 from holdfast.model import Run, Status
 from holdfast.model.encoding import parse_time
 from holdfast.store.base import RunQuery
@@ -91,7 +92,7 @@ async def follow_run(request: Call) -> Answer:
     headers = run_headers(run)
     if position.is_done:
         return Reply(204, headers=headers)
-    return event_stream(request, run, position, reading, is_post=False, idle=idle, headers=headers)
+    return await event_stream(request, run, position, reading, is_post=False, idle=idle, headers=headers)
 
 
 @get("/runs/{run_id:str}/interrupts", opt=_TOKEN)
@@ -120,6 +121,13 @@ async def export_run(request: Call) -> Answer:
     """The stored journal byte for byte, as JSON lines."""
     request.query()
     run = await request.runs.get(request.caller, request.path_value("run_id"))
+    verified = await request.runs.verify(request.caller, run.run_id)
+    if not verified.ok:
+        # Told before anything is sent: half an export would look like one that the network cut.
+        raise JournalCorrupt(
+            f"run {run.run_id}: the journal is damaged from event {verified.first_bad_sequence} on",
+            first_bad_sequence=verified.first_bad_sequence,
+        )
     return Download(request.runs.export(request.caller, run.run_id), b"application/x-ndjson", run_headers(run))
 
 

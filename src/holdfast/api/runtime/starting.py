@@ -47,7 +47,7 @@ async def invoke_stream(request: Call) -> Answer:
     started = await _start(request, READING, read)
     position = find_position(started.run, None, cursor if started.replayed else None)
     headers = _headers(started)
-    return event_stream(request, started.run, position, reading, is_post=True, idle=None, headers=headers)
+    return await event_stream(request, started.run, position, reading, is_post=True, idle=None, headers=headers)
 
 
 @post(["/runs", "/agents/{name:str}/runs"], opt={"role": "executor", "enabled_by": ASYNC_RUNS})
