@@ -292,6 +292,57 @@ async def test_a_process_that_is_away_is_waited_for_while_nobody_took_its_runs(c
     assert await shown(mine) == [*before, hand.run.last_timestamp]
 
 
+async def test_who_comes_back_commits_nothing_that_was_stamped_before_others_were_shown_more(cluster: Cluster) -> None:
+    """It was away, nobody waited for it, and what it has pending is older than what was shown."""
+    mine, yours = await cluster.process(), await cluster.process()
+    await mine.announce("me", ["agent"], floor=tick())
+    await yours.announce("you", ["agent"], floor=tick())
+    late = segment()
+    early = await held(mine, "early")
+    await cluster.let_pass(11)
+    await mine.announce("me", ["agent"], floor=tick())
+    assert await shown(mine) == [early.run.last_timestamp]
+
+    floor = await yours.announce("you", ["agent"], floor=late.first_timestamp - 1)
+    refusal(await one(yours, start_run("late", segment=late)), StoreUnavailable)
+
+    assert floor > late.first_timestamp
+    assert isinstance(await one(yours, start_run("late")), Started)  # stamped again
+
+
+async def test_who_was_waited_for_commits_what_it_has_pending_when_it_comes_back(cluster: Cluster) -> None:
+    """Its runs were not taken, so no reader was shown anything younger, and is not before that is there."""
+    mine, yours = await cluster.process(), await cluster.process()
+    await yours.announce("you", ["agent"], floor=tick())
+    theirs = await held(yours, "theirs", lease_owner="you")
+    pending = theirs.next()
+    await mine.announce("me", ["agent"], floor=tick())
+    hand = await held(mine, "r2", lease_owner="me")
+    await cluster.let_pass(60)
+    await mine.announce("me", ["agent"], floor=tick())
+
+    await yours.announce("you", ["agent"], floor=theirs.run.last_timestamp)
+    before = await shown(mine)
+    assert await one(yours, pending) is None
+    await yours.announce("you", ["agent"], floor=tick())
+
+    assert pending.segment is not None
+    assert before == [theirs.run.last_timestamp]
+    assert await shown(mine) == [*before, pending.segment.last_timestamp, hand.run.last_timestamp]
+
+
+async def test_who_is_away_claims_nothing(cluster: Cluster) -> None:
+    """Readers would have to wait for it again, and were shown more already."""
+    mine = await cluster.process()
+    await mine.announce("me", ["agent"], floor=tick())
+    await started(mine)
+    await cluster.let_pass(11)
+
+    assert await mine.claim("me", ["agent"], limit=9, lease_seconds=8) == []
+    await mine.announce("me", ["agent"], floor=tick())
+    assert len(await mine.claim("me", ["agent"], limit=9, lease_seconds=8)) == 1
+
+
 async def test_a_process_that_closed_is_not_waited_for(cluster: Cluster) -> None:
     mine, yours = await cluster.process(), await cluster.process()
     await yours.announce("you", [], floor=tick())

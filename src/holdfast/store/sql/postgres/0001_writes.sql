@@ -14,10 +14,9 @@ CREATE FUNCTION holdfast.away_seconds_1() RETURNS double precision
 LANGUAGE sql IMMUTABLE AS 'SELECT 10.0::double precision';
 
 -- Up to which timestamp everything is committed; NULL: no process has announced itself. Of a process that is away but
--- whose runs nobody took, events may still come: it is waited for, up to ten minutes. STABLE, so that it sees what the
--- query sees that asks: a floor of a later moment would vouch for events that the query does not see.
+-- whose runs nobody took, events may still come: it is waited for, up to ten minutes.
 CREATE FUNCTION holdfast.common_floor_1() RETURNS bigint
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql VOLATILE AS $$
     SELECT min(p.floor) FROM holdfast.processes p, holdfast.lease_clock() AS clock
     WHERE p.floor IS NOT NULL AND (
         p.seen_at > clock - holdfast.away_seconds_1()

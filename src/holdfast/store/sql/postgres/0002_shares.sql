@@ -387,8 +387,8 @@ BEGIN
                     mark_lists[i], bodies[i]
                 );
             END IF;
-        ELSIF is_away AND kind <> 'a' THEN
-            -- Others may have shown what is younger than its stamps.
+        ELSIF kind <> 'a' AND (is_away OR first_stamps[i] <= process.floor) THEN
+            -- Others may have shown what is younger than its stamps: it is away, or was when they were given.
             verdict := '{"refused": "away"}'::json;
         ELSIF kind IN ('a', 'u') THEN
             verdict := append_1(
@@ -458,6 +458,9 @@ BEGIN
         RETURN process.outcome;
     ELSIF process.change > own_change THEN
         RAISE EXCEPTION 'change % of process % comes too late', own_change, own_process USING ERRCODE = 'HF003';
+    ELSIF process.floor IS NOT NULL AND process.seen_at <= clock - away_seconds_1() THEN
+        -- With a run it would be waited for again, and readers were shown more than its floor. It announces itself first.
+        RETURN NULL;
     END IF;
 
     SELECT min(r.tenant), max(r.tenant) INTO the_tenant, last_tenant FROM runs r WHERE r.status = 'queued';
@@ -512,4 +515,45 @@ BEGIN
     UPDATE runs r SET status = 'running' WHERE r.number = ANY (begun);
     UPDATE processes p SET change = own_change, outcome = pairs WHERE p.process = own_process;
     RETURN pairs;
+END $$;
+
+-- The clock of readers of all tasks. Both stood in version 1 in an earlier form.
+
+-- Up to which timestamp everything is committed; NULL: no process has announced itself. Of a process that is away but
+-- whose runs nobody took, events may still come: it is waited for, up to ten minutes. STABLE, so that it sees what the
+-- query sees that asks: a floor of a later moment would vouch for events that the query does not see.
+CREATE OR REPLACE FUNCTION holdfast.common_floor_1() RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT min(p.floor) FROM holdfast.processes p, holdfast.lease_clock() AS clock
+    WHERE p.floor IS NOT NULL AND (
+        p.seen_at > clock - holdfast.away_seconds_1()
+        OR p.seen_at > clock - 600 AND EXISTS (SELECT 1 FROM holdfast.heads h WHERE h.lease_owner = p.owner)
+    )
+$$;
+
+-- Tell that a process lives; the floor that it has now comes back, and whether it has just joined the others. One that
+-- joins calls again: only when its row is seen by all can it know what was shown without it.
+CREATE OR REPLACE FUNCTION holdfast.announce_1(
+    own_process text, own_owner text, own_agents text[], own_floor bigint, is_second boolean,
+    OUT new_floor bigint, OUT has_joined boolean
+)
+LANGUAGE plpgsql
+SET search_path = holdfast, pg_catalog, pg_temp
+AS $$
+DECLARE
+    clock double precision := lease_clock();
+    own processes%ROWTYPE;
+BEGIN
+    INSERT INTO processes (process, seen_at) VALUES (own_process, clock) ON CONFLICT DO NOTHING;
+    SELECT * INTO own FROM processes WHERE process = own_process FOR NO KEY UPDATE;
+    -- Who was away but held runs was waited for, as long as `common_floor_1` says; what it has pending may still come.
+    has_joined := own.floor IS NULL OR own.seen_at <= clock - away_seconds_1() AND NOT (
+        own.seen_at > clock - 600 AND EXISTS (SELECT 1 FROM heads h WHERE h.lease_owner = own.owner)
+    );
+    new_floor := greatest(own_floor, own.floor);
+    IF has_joined OR is_second THEN
+        new_floor := greatest(new_floor, (SELECT max(floor) FROM processes));
+    END IF;
+    UPDATE processes SET owner = own_owner, agents = own_agents, seen_at = clock, floor = new_floor
+    WHERE process = own_process;
 END $$;
