@@ -1,0 +1,57 @@
+"""
+The client of the Workflow API: start runs whose tools are executed here, by stream or by webhook.
+
+    from holdfast.client.workflow import WorkflowClient
+
+    async with WorkflowClient() as client:
+        client.set_api_key("…")
+        client.set_tools({"get_current_time": (None, get_current_time)})
+        final = await client.run_agent("clock", string_inputs={"1": "What time is it?"})
+        print(final.status, final.result)
+
+`SyncWorkflowClient` is the same for code without an event loop. docs/client.md has every name.
+"""
+
+from holdfast.client.workflow.client import WorkflowClient
+from holdfast.client.workflow.errors import (
+    ToolError,
+    WebhookRejected,
+    WorkflowConnectionError,
+    WorkflowError,
+    WorkflowHTTPError,
+    WorkflowTimeout,
+)
+from holdfast.client.workflow.file_ledger import FileLedger
+from holdfast.client.workflow.ledger import Beginning, Begun, Ledger, MemoryLedger
+from holdfast.client.workflow.receiver import WebhookReceiver
+from holdfast.client.workflow.records import AgentRuns, Record, RunResult, StartedRun, TaskStatus, ToolResponses
+from holdfast.client.workflow.run import WorkflowRun
+from holdfast.client.workflow.signing import verify_webhook
+from holdfast.client.workflow.tools import Answer, Call, at_most_once
+
+__all__ = [
+    "AgentRuns",
+    "Answer",
+    "Beginning",
+    "Begun",
+    "Call",
+    "FileLedger",
+    "Ledger",
+    "MemoryLedger",
+    "Record",
+    "RunResult",
+    "StartedRun",
+    "TaskStatus",
+    "ToolError",
+    "ToolResponses",
+    "WebhookReceiver",
+    "WebhookRejected",
+    "WorkflowClient",
+    "WorkflowConnectionError",
+    "WorkflowError",
+    "WorkflowHTTPError",
+    "WorkflowRun",
+    "WorkflowTimeout",
+    "at_most_once",
+    "verify_webhook",
+]
