@@ -9,7 +9,8 @@ The client of the Workflow API: start runs whose tools are executed here, by str
         final = await client.run_agent("clock", string_inputs={"1": "What time is it?"})
         print(final.status, final.result)
 
-`SyncWorkflowClient` is the same for code without an event loop. docs/client.md has every name.
+No server of this version speaks that API yet. Claims, `FileLedger` over several processes and `WebhookReceiver` are not
+proven by tests so far.
 """
 
 from holdfast.client.workflow.client import WorkflowClient
