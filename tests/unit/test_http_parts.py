@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.api.http.auth import Authenticator, environment_grants, key_hash
+from holdfast.api.http.call import idempotency_key_of
 from holdfast.api.http.errors import HostNotAllowed, InvalidQuery, OriginNotAllowed, UnknownParameter
 from holdfast.api.http.origins import Origins
 from holdfast.api.http.query import read_query
@@ -167,3 +168,16 @@ def test_settings_do_not_show_their_secrets() -> None:
 
 def test_every_setting_has_its_text() -> None:
     assert all(row.text and row.variable == f"HOLDFAST_{row.name.upper()}" for row in described())
+
+
+@pytest.mark.parametrize(("text", "has_spaces"), [("a b", True), ("~" * 255, False), ("!", False)])
+def test_a_key_of_idempotency_is_taken_as_it_is(text: str, has_spaces: bool) -> None:
+    assert idempotency_key_of(text, "key", has_spaces=has_spaces) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "has_spaces"), [("", True), ("x" * 256, True), ("a b", False), ("é", True), ("\t", True)]
+)
+def test_what_is_no_key_of_idempotency_is_refused_by_its_field(text: str, has_spaces: bool) -> None:
+    with pytest.raises(InvalidQuery, match="^key is 1 to 255 "):
+        idempotency_key_of(text, "key", has_spaces=has_spaces)

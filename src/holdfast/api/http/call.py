@@ -173,7 +173,18 @@ class Call(Request[Any, Any, Any]):
         raw = self.header(b"idempotency-key")
         if raw is None:
             return None
-        least, kind = (0x20, "printable") if self.exchange.api.keys_with_spaces else (0x21, "visible")
-        if not 1 <= len(raw) <= 255 or not all(least <= byte < 0x7F for byte in raw):
-            raise InvalidQuery(f"Idempotency-Key is 1 to 255 {kind} ASCII characters", field="Idempotency-Key")
-        return raw.decode("ascii")
+        has_spaces = self.exchange.api.keys_with_spaces
+        return idempotency_key_of(raw.decode("latin-1"), "Idempotency-Key", has_spaces=has_spaces)
+
+
+def idempotency_key_of(text: str, field: str, *, has_spaces: bool) -> str:
+    """
+    A key of idempotency, as it came in a header or, on a socket, in a member.
+
+    Raises:
+        InvalidQuery: it is not 1 to 255 visible ASCII characters, or printable ones where it may have spaces.
+    """
+    least, kind = (" ", "printable") if has_spaces else ("!", "visible")
+    if not 1 <= len(text) <= 255 or not all(least <= character <= "~" for character in text):
+        raise InvalidQuery(f"{field} is 1 to 255 {kind} ASCII characters", field=field)
+    return text

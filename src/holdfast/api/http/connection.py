@@ -115,6 +115,23 @@ class SocketConnection(Connection):
             self.transport.write(data)
 
 
+class Taking:
+    """Whether the other side of a connection takes what waits for it. Asked from time to time."""
+
+    __slots__ = ("_at", "_connection", "_taken")
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self._connection = connection
+        self._taken, self._at = connection.taken, now
+
+    def is_stalled(self, now: float, seconds: float) -> bool:
+        """Whether something waits for it, and it took nothing of it for so long."""
+        taken = self._connection.taken
+        if taken > self._taken or not self._connection.waiting:
+            self._taken, self._at = taken, now
+        return now - self._at >= seconds
+
+
 def _unacknowledged(transport: asyncio.Transport) -> int:
     """
     Bytes that the system holds for the other side; 0 where it does not tell.

@@ -26,6 +26,7 @@ import structlog
 
 from holdfast.api.http.asgi import Header, Receive, Scope, Send, connection_of, exchange_of
 from holdfast.api.http.auth import Grant
+from holdfast.api.http.connection import Taking
 from holdfast.api.http.reply import begin, shared_headers
 from holdfast.errors import HoldfastError
 from holdfast.journal import Chunk, Reader, Signal
@@ -118,13 +119,12 @@ class EventStream:
         "_is_over",
         "_is_post",
         "_last_frame",
-        "_last_taken",
         "_last_write",
         "_loop",
         "_opening",
         "_shutdown",
         "_source",
-        "_taken",
+        "_taking",
         "_timer",
         "_times",
     )
@@ -182,8 +182,8 @@ class EventStream:
         """Write frames until something ends the stream; True if its body shall end properly."""
         connection, source = self._connection, self._source
         self._loop = asyncio.get_running_loop()
-        self._last_write = self._last_frame = self._last_taken = self._loop.time()
-        self._taken = connection.taken
+        self._last_write = self._last_frame = self._loop.time()
+        self._taking = Taking(connection, self._last_write)
         connection.on_lost = source.wake
         self._shutdown.add(source.wake)
         self._timer: asyncio.TimerHandle = self._loop.call_later(self._until_tick(), self._tick)
@@ -268,7 +268,7 @@ class EventStream:
         connection, now = self._connection, self._loop.time()
         if connection.is_lost:
             return
-        if self._has_stalled(now):
+        if self._taking.is_stalled(now, self._times.stall):
             log.info("reader_cut", waiting=connection.waiting, key=self._grant.caller.name)
             connection.abort()
             return
@@ -282,10 +282,3 @@ class EventStream:
             connection.write(self._heartbeat() if callable(self._heartbeat) else self._heartbeat)
             self._last_write = now
         self._timer = self._loop.call_later(self._until_tick(), self._tick)
-
-    def _has_stalled(self, now: float) -> bool:
-        """Whether something waits for the reader, and it took nothing of it for too long."""
-        taken = self._connection.taken
-        if taken > self._taken or not self._connection.waiting:
-            self._taken, self._last_taken = taken, now
-        return now - self._last_taken >= self._times.stall

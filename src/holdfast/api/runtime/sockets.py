@@ -18,7 +18,8 @@ from litestar import get
 
 from holdfast.api.http.asgi import Answer, Receive, Scope, Send
 from holdfast.api.http.auth import UNASKED, Grant
-from holdfast.api.http.call import Call
+from holdfast.api.http.call import Call, idempotency_key_of
+from holdfast.api.http.connection import Taking
 from holdfast.api.http.enabling import WEBSOCKET
 from holdfast.api.http.errors import TooManySubscribers
 from holdfast.api.http.frames import SLICE_BYTES_MAX, messages_of, slices, text_frames
@@ -54,7 +55,6 @@ from holdfast.model import Run
 
 log = structlog.get_logger(__name__)
 
-IDEMPOTENCY_KEY_MAX: Final = 255
 _HEARTBEAT: Final = text_frames(b'{"type":"heartbeat"}')
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -106,8 +106,8 @@ class RunSocket:
         self._socket: WebSocket = accept(scope, () if run is None else run_headers(run))
         self._connection = self._socket.connection
         self._conversation = Conversation(starts_runs=self._run_id is None, now=self._loop.time())
-        self._last_write = self._last_taken = self._loop.time()
-        self._taken = self._connection.taken
+        self._last_write = self._loop.time()
+        self._taking = Taking(self._connection, self._last_write)
         self._connection.on_lost = self._wake
         self._services.shutdown.add(self._on_shutdown)
         self._timer: asyncio.TimerHandle = self._loop.call_later(self._until_tick(), self._tick)
@@ -318,7 +318,7 @@ class RunSocket:
         reading = Reading.parse(wanted.controls, self._services.settings)
         asked = start_request(request, wanted.controls, agent=agent, input=wanted.input, body=wanted.input)
         if wanted.idempotency_key is not None:
-            key = _idempotency_key(wanted.idempotency_key)
+            key = idempotency_key_of(wanted.idempotency_key, "idempotency_key", has_spaces=True)
             # What the message says of the agent decides as the path of a call does.
             row = idempotency_row(request, [wanted.controls, agent], wanted.input, key)
             asked = msgspec.structs.replace(asked, idempotency=row)
@@ -393,7 +393,7 @@ class RunSocket:
         if self._socket.is_closing:
             return
         overdue = self._conversation.overdue(now)
-        if self._has_stalled(now):
+        if self._taking.is_stalled(now, self._times.stall):
             log.info("reader_cut", waiting=connection.waiting, key=self._request.caller.name)
             self._close(CloseCode.TOO_SLOW, f"nothing was taken for {self._times.stall:g} seconds")
         elif self._request.grant.is_revoked:
@@ -406,19 +406,6 @@ class RunSocket:
             connection.write(_HEARTBEAT)
             self._last_write = now
         self._timer = self._loop.call_later(self._until_tick(), self._tick)
-
-    def _has_stalled(self, now: float) -> bool:
-        """Whether something waits for the reader, and it took nothing of it for too long."""
-        taken = self._connection.taken
-        if taken > self._taken or not self._connection.waiting:
-            self._taken, self._last_taken = taken, now
-        return now - self._last_taken >= self._times.stall
-
-
-def _idempotency_key(text: str) -> str:
-    if not 1 <= len(text) <= IDEMPOTENCY_KEY_MAX or not all("!" <= character <= "~" for character in text):
-        raise InvalidRequest("idempotency_key is 1 to 255 visible ASCII characters", field="idempotency_key")
-    return text
 
 
 def _number(value: float) -> float:
