@@ -179,5 +179,5 @@ def test_a_key_of_idempotency_is_taken_as_it_is(text: str, has_spaces: bool) -> 
     ("text", "has_spaces"), [("", True), ("x" * 256, True), ("a b", False), ("é", True), ("\t", True)]
 )
 def test_what_is_no_key_of_idempotency_is_refused_by_its_field(text: str, has_spaces: bool) -> None:
-    with pytest.raises(InvalidQuery, match="^key is 1 to 255 "):
+    with pytest.raises(InvalidQuery, match=r"^key is 1 to 255 "):
         idempotency_key_of(text, "key", has_spaces=has_spaces)
