@@ -19,6 +19,7 @@ from holdfast.errors import (
     AgentNotFound,
     InterruptAmbiguous,
     InterruptNotFound,
+    InterruptResolved,
     InvalidAnswer,
     InvalidRequest,
     JournalCorrupt,
@@ -29,7 +30,7 @@ from holdfast.errors import (
     ThreadNotFound,
 )
 from holdfast.execution.admission import admitted_request
-from holdfast.execution.answers import ToolOutput, canonical_answers, check_repeated
+from holdfast.execution.answers import CallAnswer, GivenOutput, ToolOutput, canonical_answers, check_repeated
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.events import segment_of, started_event
 from holdfast.execution.facts import Given
@@ -44,8 +45,9 @@ from holdfast.execution.worker import Worker
 from holdfast.ids import RUN_ID, Ids
 from holdfast.journal import Journal, Reader, Signal
 from holdfast.journal.proof import Verified, export, verify
-from holdfast.model import Cancel, Interrupt, Kind, Message, Run, Status, Step, Thread
+from holdfast.model import Cancel, Interrupt, Kind, Message, Part, Run, Status, Step, Thread
 from holdfast.model.encoding import decode_event, repair_value
+from holdfast.model.interrupt import canonical_tool_output
 from holdfast.rates import RateLimiter
 from holdfast.shutdown import Shutdown
 from holdfast.store.base import Behind, RunQuery, Started, StartRun
@@ -430,6 +432,55 @@ class Runs:
             raise InterruptAmbiguous(f"run {run.run_id} waits for {len(names)} answers: name one", interrupt_ids=names)
         return pending[0]
 
+    async def expire_calls(self, run: Run) -> None:
+        """Give the overdue calls of a run their declared answers, before a late one is looked at."""
+        for interrupt in await self.store.interrupts(run.number):
+            due = interrupt.expires_at
+            if interrupt.is_pending and interrupt.kind is Kind.TOOL and due is not None and due <= self._clock.now():
+                await self.worker.facts.expire(interrupt)
+
+    async def answer_calls(self, caller: Caller, run: Run, outputs: Sequence[GivenOutput]) -> Sequence[CallAnswer]:
+        """
+        Answer tool calls, whichever rounds they are of; what became of each comes back, in their order. What is
+        `accepted` is durable. The first stored answer of a call wins for ever; the same again is `repeated`.
+
+        Raises:
+            InterruptNotFound: a call was never asked. Those before it may have been answered.
+            Forbidden
+        """
+        caller.require("executor")
+        answers = []
+        for item in outputs:
+            interrupt, part = await self._call(run, item.output.tool_call_id)
+            data = canonical_tool_output(
+                item.output.output, errored=item.output.errored, error_message=item.output.error_message
+            )
+            answers.append(await self._answer_call(caller, run, interrupt, part, item, data))
+        return answers
+
+    async def _answer_call(
+        self, caller: Caller, run: Run, interrupt: Interrupt, part: Part, item: GivenOutput, data: bytes
+    ) -> CallAnswer:
+        call_id = part.tool_call_id
+        if part.answer is not None:
+            is_same = part.answer == data and part.by == "caller"
+            return CallAnswer(call_id, "repeated") if is_same else CallAnswer(call_id, "lost", "answered")
+        if item.claim is not None and item.claim < part.claim_number:
+            return CallAnswer(call_id, "lost", "claim")
+        given = Given(data, "caller", caller.name, self._clock.now())
+        try:
+            await self.worker.facts.answer(run.number, interrupt.interrupt_id, call_id, given)
+        except (InterruptResolved, RunFinished):
+            return CallAnswer(call_id, "lost", "answered")
+        return CallAnswer(call_id, "accepted")
+
+    async def _call(self, run: Run, call_id: str) -> tuple[Interrupt, Part]:
+        for interrupt in await self.store.interrupts(run.number):
+            for part in interrupt.parts:
+                if interrupt.kind is Kind.TOOL and part.tool_call_id == call_id:
+                    return interrupt, part
+        raise InterruptNotFound(f"run {run.run_id} never asked for the call {call_id!r}")
+
     async def cancel(self, caller: Caller, run_id: str, *, reason: str = "", wait: float = 5.0) -> Run:
         """
         Cancel a run and its children. The run comes back once it is final, or after `wait` seconds; it is final at
@@ -506,4 +557,16 @@ async def _until_notable(reader: Reader) -> None:
             return
 
 
-__all__ = ["NO_ROLE", "ROLES", "Caller", "ForkRequest", "Runs", "StartRequest", "ToolOutput", "Verified", "fingerprint"]
+__all__ = [
+    "NO_ROLE",
+    "ROLES",
+    "CallAnswer",
+    "Caller",
+    "ForkRequest",
+    "GivenOutput",
+    "Runs",
+    "StartRequest",
+    "ToolOutput",
+    "Verified",
+    "fingerprint",
+]

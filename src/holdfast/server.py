@@ -486,11 +486,13 @@ def _postgres_store(url: str, settings: Settings) -> Store:
 
 def served_apis(settings: Settings) -> list[Api]:
     """The APIs that the settings select. The Runtime API's public calls are always there."""
-    from holdfast.api import control, engine, runtime
+    from holdfast.api import control, engine, runtime, workflow
 
     apis = [runtime.api(public_only="runtime" not in settings.apis), control.api()]
     if "engine" in settings.apis:
         apis.append(engine.api())
+    if "workflow" in settings.apis:
+        apis.append(workflow.api())
     return apis
 
 

@@ -73,9 +73,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     no_auth: Annotated[bool, Meta(description="ask for no key; only on a loopback host")] = False
     agent: Annotated[str | None, Meta(description="the agent that answers where a call names none")] = None
-    apis: Annotated[tuple[str, ...], Meta(description="the APIs that are served: runtime, engine")] = (
+    apis: Annotated[tuple[str, ...], Meta(description="the APIs that are served: runtime, engine, workflow")] = (
         "runtime",
         "engine",
+        "workflow",
     )
     expose_rest: Annotated[bool, Meta(description="answer /invoke")] = True
     expose_streams: Annotated[
@@ -203,8 +204,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if name not in METRICS:
                 raise InvalidSetting(f"there is no group {name!r}; there are {', '.join(METRICS)}", "metrics")
         for name in self.apis:
-            if name not in ("runtime", "engine"):
-                raise InvalidSetting(f"there is no API {name!r}; there are runtime and engine", "apis")
+            if name not in ("runtime", "engine", "workflow"):
+                raise InvalidSetting(f"there is no API {name!r}; there are runtime, engine and workflow", "apis")
         if self.events_allowed is not None:
             try:
                 Selection.allowed(self.events_allowed)

@@ -23,6 +23,21 @@ class ToolOutput(msgspec.Struct, frozen=True):
     error_message: str | None = None
 
 
+class GivenOutput(msgspec.Struct, frozen=True):
+    """An output, and the number of the claim that it was made under, if any."""
+
+    output: ToolOutput
+    claim: int | None = None
+
+
+class CallAnswer(msgspec.Struct, frozen=True):
+    """What became of an answer to a call: accepted, repeated, or lost with a reason (answered, claim)."""
+
+    call_id: str
+    state: str
+    reason: str | None = None
+
+
 def canonical_answers(
     interrupt: Interrupt, answer: Any, *, note: str | None, blocks: Any
 ) -> Sequence[tuple[str, bytes]]:

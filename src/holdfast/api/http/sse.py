@@ -112,6 +112,7 @@ class EventStream:
 
     __slots__ = (
         "_connection",
+        "_farewell",
         "_grant",
         "_headers",
         "_heartbeat",
@@ -140,9 +141,13 @@ class EventStream:
         opening: bytes = b"",
         heartbeat: bytes | Callable[[], bytes] = b": heartbeat\n\n",
         headers: tuple[Header, ...] = (),
+        retry_ms: int | None = None,
+        farewell: Callable[[str], bytes] | None = None,
     ) -> None:
         """
         Args:
+            retry_ms: what the `retry:` line says; None: between one and three seconds.
+            farewell: what is written last where the stream ends early; it is given why, as the table's comments say it.
             is_post: the stream answers a call that started or continues work, see the table above.
             opening: written behind the `retry:` line, before the first frame.
             heartbeat: what is written after a silence; a comment or a whole frame, or what makes one then.
@@ -152,7 +157,8 @@ class EventStream:
         self._grant = grant
         self._is_post = is_post
         self._times = times
-        self._opening = b"retry: %d\n" % random.randint(1000, 3000) + (opening or b"\n")
+        self._opening = b"retry: %d\n" % (retry_ms or random.randint(1000, 3000)) + (opening or b"\n")
+        self._farewell = farewell
         self._heartbeat = heartbeat
         self._headers = headers
         self._is_idle = False  # nothing of a frame is half written
@@ -249,7 +255,8 @@ class EventStream:
             self._connection.write(view[start : start + SLICE_BYTES_MAX])
 
     def _end(self, comment: bytes) -> bool:
-        self._connection.write(comment)
+        reason = comment.decode().strip(": \n")
+        self._connection.write(comment if self._farewell is None else self._farewell(reason))
         if self._is_post:
             self._connection.close()
         return not self._is_post

@@ -1,0 +1,97 @@
+"""What each call of this API takes and answers, for the OpenAPI document. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from holdfast.api.http.operations import (
+    ANYTHING,
+    OBJECT,
+    STREAM,
+    STREAM_EVENT,
+    TEXT,
+    Answers,
+    Body,
+    Operation,
+    Parameter,
+    Schema,
+    list_of,
+    object_of,
+    one_of,
+    or_null,
+    whole,
+)
+
+_MOST: Final = 2**53 - 1
+_KEY: Final = Parameter("Idempotency-Key", TEXT, "the same call again has one effect and one answer", "header")
+_SINCE: Final = Parameter("since_seq", TEXT, "only what comes behind this state: `3` or `3@1`")
+_ROW: Final = object_of("task_id run_id agent_id status seq", task_id=whole(1, _MOST), run_id=TEXT, agent_id=TEXT, status=TEXT, seq=whole(0, _MOST))  # fmt: skip
+_RESULT: Final = object_of(
+    "call_id", call_id=TEXT, output=ANYTHING, errored=or_null({"type": "boolean"}), error_message=or_null(TEXT)
+)
+
+SCHEMAS: Final[Mapping[str, Schema]] = {
+    "WorkflowError": object_of("*", detail=object_of("code message", code=TEXT, message=TEXT)),
+    "WorkflowRow": _ROW,
+    "TaskStatus": object_of("*", completed={"type": "boolean"}, status=TEXT, seq=whole(0, _MOST), task_info=OBJECT),
+}
+
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    "POST /api/workflow/execute/{agent}": Operation(
+        answers={200: Answers("the run is on disk", object_of("task_id status", task_id=whole(1, _MOST), status=TEXT))},
+        parameters=(_KEY,),
+        body=Body(
+            object_of(
+                inputs=object_of(strings=OBJECT, images=OBJECT),
+                environment=one_of("playground", "test", "production"),
+                metadata=OBJECT,
+                thread_id=TEXT,
+            ),
+            {"inputs": {"strings": {"1": "What time is it?"}}, "environment": "playground"},
+        ),
+        refusals=(404, 409, 507),
+    ),
+    "GET /api/agent/{agent}/status/{task}": Operation(
+        answers={200: Answers("the task status", "TaskStatus")},
+        parameters=(Parameter("wait", whole(0, 60), "seconds to wait for a newer state"), _SINCE),
+        refusals=(404, 422),
+    ),
+    "GET /api/agent/{agent}/status/{task}/events": Operation(
+        answers={200: Answers("syncs", STREAM_EVENT, media_type=STREAM)},
+        parameters=(_SINCE, Parameter("Last-Event-ID", TEXT, "the last state that was seen", "header")),
+        refusals=(404, 422),
+    ),
+    "GET /api/workflow/run/{task}": Operation(
+        answers={200: Answers("the row of the run, with its nodes", "WorkflowRow")}, refusals=(404, 422)
+    ),
+    "GET /api/agent/{agent}/runs": Operation(
+        answers={200: Answers("rows, newest first", object_of("*", runs=list_of(OBJECT), next_before=ANYTHING))},
+        parameters=(
+            Parameter("limit", whole(1, 1000, 100), "how many"),
+            Parameter("before", whole(1, _MOST), "only runs below this task_id"),
+            Parameter("status", TEXT, "only runs of this status"),
+        ),
+        refusals=(404, 422),
+    ),
+    "GET /api/workflow/runs/by-parent/{task}": Operation(
+        answers={200: Answers("rows, oldest first", list_of(OBJECT))},
+        parameters=(Parameter("recursive", {"type": "boolean"}, "children of children too"),),
+        refusals=(404, 422),
+    ),
+    "POST /api/agent/{agent}/{task}/tool_responses": Operation(
+        answers={200: Answers("what became of each result", OBJECT)},
+        parameters=(_KEY,),
+        body=Body(
+            object_of("*", results=list_of(_RESULT)),
+            {"results": [{"call_id": "call_5b0e6c2f9a4d4e1f", "output": "2026-11-20T23:59:21+00:00"}]},
+        ),
+        refusals=(404, 409),
+    ),
+    "POST /api/workflow/runs/{task}/schedule-cancel": Operation(
+        answers={200: Answers("the status after it", object_of("*", success={"type": "boolean"}, status=TEXT))},
+        parameters=(_KEY,),
+        body=Body(object_of(reason=TEXT), {"reason": "no longer needed"}, is_required=False),
+        refusals=(404, 409),
+    ),
+}

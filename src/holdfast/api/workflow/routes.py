@@ -1,0 +1,29 @@
+"""The Workflow API as the server takes it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from holdfast.api.http.routing import Api
+from holdfast.api.http.strict_json import INT64_MAX
+from holdfast.api.workflow import answering, reading, starting
+from holdfast.api.workflow.operations import OPERATIONS, SCHEMAS
+from holdfast.api.workflow.refusals import render
+
+BODY_BYTES_MAX: Final = 1024 * 1024
+
+
+def workflow() -> Api:
+    """The handlers and error bodies of the Workflow API."""
+    return Api(
+        name="workflow",
+        handlers=(*starting.HANDLERS, *reading.HANDLERS, *answering.HANDLERS),
+        render=render,
+        body_max=BODY_BYTES_MAX,
+        repairs_text=False,
+        integer_max=INT64_MAX,
+        operations=OPERATIONS,
+        schemas=SCHEMAS,
+        error_schema="WorkflowError",
+        examples={"agent": "clock", "task": "17"},
+    )
