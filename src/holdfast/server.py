@@ -305,7 +305,7 @@ class Server:
         if info.kind != EMBEDDED:
             self._neighbours = Neighbours(journal, worker)
             await self._neighbours.start()
-        await self._authenticator.start(self._store)
+        await self._authenticator.start(self._store, journal.guard)
         self._services.opened = runs
         self._let_in_cli()
         self._tasks.append(asyncio.create_task(self._prune_forever(), name="retention"))

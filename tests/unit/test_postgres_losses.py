@@ -11,6 +11,7 @@ from holdfast.errors import LeaseLost, StoreUnavailable
 from holdfast.model import ApiKey, Status
 from holdfast.store.base import InboxRow, RunQuery, Started, Write
 from holdfast.store.postgres import PostgresStore
+from holdfast.store.postgres.connection import BrokenConnection, Connection
 from tests.contract.making import (
     Hand,
     answered,
@@ -302,3 +303,17 @@ async def test_a_crash_of_the_server_loses_nothing_that_was_acknowledged() -> No
         await store.close()
     finally:
         await asyncio.to_thread(server.remove)
+
+
+async def test_a_connection_that_broke_half_way_is_not_used_again(store: PostgresStore) -> None:
+    """The driver says so by an error that belongs to none of its families, and leaves such a connection open."""
+    used: list[int] = []
+
+    async def work(connection: Connection) -> int:
+        used.append(connection.get_server_pid())
+        if len(used) == 1:
+            raise BrokenConnection("cannot switch to state 12; another operation (2) is in progress")
+        return int(await connection.fetchval("SELECT 1"))
+
+    assert await store.on_connection(work) == 1
+    assert used[0] != used[1]

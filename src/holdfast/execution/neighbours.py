@@ -25,6 +25,7 @@ class Neighbours:
     """Listens and looks, from `start` to `stop`."""
 
     def __init__(self, journal: Journal, worker: Worker, *, poll_seconds: float = POLL_SECONDS) -> None:
+        self._journal = journal
         self._store = journal.store
         self._worker = worker
         self._poll_seconds = poll_seconds
@@ -39,6 +40,8 @@ class Neighbours:
             asyncio.create_task(self._store.notices(self.hear), name="notices"),
             asyncio.create_task(self._look_forever(), name="inbox"),
         ]
+        for task in self._tasks:
+            self._journal.guard(task)
 
     async def stop(self) -> None:
         await self._watcher.stop()

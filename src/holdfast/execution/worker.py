@@ -108,6 +108,8 @@ class Worker:
             asyncio.create_task(self._scan_forever(), name="worker scan"),
             asyncio.create_task(self._renew_forever(), name="worker renew"),
         ]
+        for loop in self._loops:
+            self.journal.guard(loop)
 
     async def stop(self) -> None:
         """

@@ -66,7 +66,7 @@ class Journal:
         self._thread = threading.get_ident()
         self.store.on_rolled_back(self._roll_back)
         self._task = asyncio.create_task(self._commit_forever(), name="committer")
-        self._task.add_done_callback(self._on_done)
+        self.guard(self._task)
 
     async def stop(self) -> None:
         """Commit what is pending, then end. Nothing may be written any more."""
@@ -81,11 +81,17 @@ class Journal:
         self.pages.clear()
         self.tails.void()
 
+    def guard(self, task: asyncio.Task[None]) -> None:
+        """
+        Tell `on_failure` when a task breaks that this process cannot do without: one that commits, renews leases, or
+        sees what others write. Without it, runs and readers would wait for ever, and nobody would know why.
+        """
+        task.add_done_callback(self._on_done)
+
     def _on_done(self, task: asyncio.Task[None]) -> None:
-        """A committer that broke can never commit again: whoever runs this process must end it."""
         if task.cancelled() or task.exception() is None:
             return
-        log.critical("committer_broke", exc_info=task.exception())
+        log.critical("task_broke", task=task.get_name(), exc_info=task.exception())
         if self.on_failure is not None:
             self.on_failure()
 

@@ -11,13 +11,16 @@ import asyncio
 from enum import Enum
 from typing import Final
 
-from holdfast.errors import JournalCorrupt
+from holdfast.errors import JournalCorrupt, StoreUnavailable
 from holdfast.journal.chunk import Chunk, check_chain, chunk_of
 from holdfast.journal.journal import Journal
 from holdfast.model import Run
 
 # One read fills a few network writes: readers get it in pieces, and what is left of it waits in `pages`, for all.
 PAGE_BYTES_MAX = 128 * 1024
+
+# Between two tries to read a store that does not answer; each of them goes on trying for some seconds itself.
+RETRY_SECONDS = 1.0
 
 
 class Signal(Enum):
@@ -92,11 +95,11 @@ class Reader:
 
     async def next(self) -> Chunk | Signal:
         """
-        The next events; waits for them if need be. Cancelling it loses nothing.
+        The next events; waits for them if need be, also where the store cannot be read now. Cancelling it loses
+        nothing.
 
         Raises:
             JournalCorrupt: the store does not hold what it should.
-            StoreUnavailable: it cannot be read now; ask again.
         """
         while True:
             if self._tail.is_void:
@@ -108,19 +111,32 @@ class Reader:
                 found, self.cursor = self._primed
                 self._primed = None
                 return found
-            if self.cursor < self._tail.last:
-                chunk = self.take()
-                return chunk if chunk is not None else await self._load()
-            if self._tail.finished:
-                return END
-            if not self._tail.is_current:
-                await self._look()
-                continue
-            self._waiter = asyncio.get_running_loop().create_future()
             try:
-                await self._waiter
-            finally:
-                self._waiter = None
+                if self.cursor < self._tail.last:
+                    chunk = self.take()
+                    return chunk if chunk is not None else await self._load()
+                if self._tail.finished:
+                    return END
+                if not self._tail.is_current:
+                    await self._look()
+                    continue
+            except StoreUnavailable:
+                # Whoever is here stays, and is shown what there is when the store is back.
+                await self._wait(RETRY_SECONDS)
+                continue
+            await self._wait()
+
+    async def _wait(self, seconds: float | None = None) -> None:
+        """Until something changes, or for so long."""
+        loop = asyncio.get_running_loop()
+        waiter = self._waiter = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, self._on_change)
+        try:
+            await waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
 
     def wake(self) -> None:
         """Let the pending, or else the next, call of `next` return WOKEN."""

@@ -44,6 +44,7 @@ class Watcher:
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._watch_forever(), name="watcher")
+        self._journal.guard(self._task)
 
     async def stop(self) -> None:
         if self._task is not None:

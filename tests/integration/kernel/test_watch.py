@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.clock import SystemClock
-from holdfast.errors import JournalCorrupt
+from holdfast.errors import JournalCorrupt, StoreUnavailable
 from holdfast.journal import END, Journal, Reader, Signal, Watcher
 from holdfast.store.base import Store
 from holdfast.store.postgres import PostgresStore
@@ -18,14 +18,17 @@ from tests.support.postgres import PostgresServer
 
 
 class Counting:
-    """A store that counts the calls of each method."""
+    """A store that counts the calls of each method; those in `faults` raise what is there, one after another."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.calls: list[str] = []
+        self.faults: dict[str, list[Exception]] = {}
 
     def __getattr__(self, name: str) -> Any:
         self.calls.append(name)
+        if self.faults.get(name):
+            raise self.faults[name].pop(0)
         return getattr(self._store, name)
 
 
@@ -107,3 +110,39 @@ async def test_while_something_comes_it_is_seen_without_a_hint(store: Counting) 
 
     assert len(await lines_of(reader)) == 1
     await watcher.stop()
+
+
+async def test_a_watcher_that_breaks_is_told_to_whoever_runs_the_process(store: Counting) -> None:
+    """Readers would wait for ever, and nobody would know why."""
+    journal = Journal(store, SystemClock())
+    broken = asyncio.Event()
+    journal.on_failure = broken.set
+    watcher = Watcher(journal, is_ours=lambda _: False)
+    hand = await held(store)
+    reader, _ = await follow(journal, hand)
+    store.faults = {"growth": [RuntimeError("a bug")]}
+
+    await watcher.start()
+
+    async with asyncio.timeout(20):
+        await broken.wait()
+    reader.close()
+    await watcher.stop()
+
+
+async def test_readers_stay_while_the_database_is_away(store: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they have to read what they have not seen, or have to ask how far the journal goes."""
+    monkeypatch.setattr("holdfast.journal.reader.RETRY_SECONDS", 0.01)
+    hand = await held(store)
+    journal = Journal(store, SystemClock())
+    reader = Reader(journal, await hand.row(), after=-1)
+    await hand.append(2)
+    await hand.finish()
+    away = StoreUnavailable("no answer")
+    store.faults = {"segments": [away] * 3, "tails": [away] * 3}
+
+    lines = await lines_of(reader)
+
+    assert len(lines) == 4
+    assert await reader.next() is END
+    assert store.faults == {"segments": [], "tails": []}

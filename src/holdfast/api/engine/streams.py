@@ -7,13 +7,14 @@ Each source remembers the last frame that it gave, because a heartbeat repeats i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from holdfast.api.engine.projection import FrameId, Projection
 from holdfast.api.engine.timeline import Piece, Timeline
 from holdfast.api.engine.timestamps import milliseconds
+from holdfast.errors import StoreUnavailable
 from holdfast.journal import END, GAP, ROLLED_BACK, WOKEN, Chunk, Reader, Signal
 from holdfast.journal.journal import STAMP_STEP_MICROSECONDS
 from holdfast.model import Run
@@ -201,6 +202,7 @@ class TenantFrames:
         self._runs = runs
         self._tenant = tenant
         self._timeline = Timeline(runs.store, tenant, after=place.timestamp)
+        self._pieces: Sequence[Piece] | None = None  # what it gave, until it is shown
         self._after = place.timestamp
         self._active = set(active)
         self._over: set[int] = set()
@@ -217,26 +219,32 @@ class TenantFrames:
         while not self._is_woken:
             # Cleared before reading: a commit that comes between the two reads sets it again.
             self._is_stale = False
-            pieces = await self._timeline.next()
-            if self._runs.journal.rollbacks != self._rollbacks:
-                return ROLLED_BACK
-            if pieces is not None:
-                frames = await self._frames(pieces)
-                if frames:
-                    return frames
-                continue
-            self._active -= self._over
-            if not self._active:
-                return END
-            if not self._is_stale and not await self._look_who_is_over():
-                await self._wait()
+            try:
+                if self._pieces is None:
+                    self._pieces = await self._timeline.next()
+                if self._runs.journal.rollbacks != self._rollbacks:
+                    return ROLLED_BACK
+                if self._pieces is not None:
+                    projections = [await self._turns.projection(number) for number, _ in self._pieces]
+                    pieces, self._pieces = self._pieces, None
+                    frames = self._frames(pieces, projections)
+                    if frames:
+                        return frames
+                    continue
+                self._active -= self._over
+                if not self._active:
+                    return END
+                if self._is_stale or await self._look_who_is_over():
+                    continue
+            except StoreUnavailable:
+                self._is_stale = False  # the reader stays, and is shown what there is when the store is back
+            await self._wait()
         self._is_woken = False
         return WOKEN
 
-    async def _frames(self, pieces: Iterable[Piece]) -> bytes:
+    def _frames(self, pieces: Sequence[Piece], projections: Sequence[Projection | None]) -> bytes:
         frames = bytearray()
-        for number, chunk in pieces:
-            projection = await self._turns.projection(number)
+        for (number, chunk), projection in zip(pieces, projections, strict=True):
             if projection is not None:
                 frames += projection.frames_after(chunk, self._after)
                 self.place.note(projection, chunk)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -233,12 +233,13 @@ class Authenticator:
         for grant in before.values():
             grant.is_revoked = after.get(grant.hash) is not grant
 
-    async def start(self, store: Store) -> None:
-        """Read the keys, and keep reading them until `stop`."""
+    async def start(self, store: Store, guard: Callable[[asyncio.Task[None]], None]) -> None:
+        """Read the keys, and keep reading them until `stop`; `guard` is given the task that does."""
         await self.refresh(store)
         if self.bearers is not None:
             self.bearers.start()
         self._task = asyncio.create_task(self._refresh_forever(store), name="keys")
+        guard(self._task)
 
     async def stop(self) -> None:
         if self.bearers is not None:

@@ -84,8 +84,9 @@ class SyncFrames:
                 self._task.since = max(self._task.since, self._task.state.seq)
                 if self._is_worth_a_frame():
                     break
+        frame = await self._frame()
         self._is_first = False
-        return await self._frame()
+        return frame
 
     def _is_worth_a_frame(self) -> bool:
         state = self._task.state

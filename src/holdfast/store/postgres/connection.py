@@ -21,7 +21,10 @@ from holdfast.errors import HoldfastError, JournalCorrupt, StorageFull, StoreErr
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Record = asyncpg.Record
-DriverError: Final = (asyncpg.PostgresError, asyncpg.InterfaceError)
+
+# A connection that broke while something was under way; it is of no use any more, also where it does not know that.
+BrokenConnection: Final = asyncpg.InternalClientError
+DriverError: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, BrokenConnection)
 
 CONNECT_SECONDS: Final = 5.0
 
@@ -62,6 +65,7 @@ _LOST: Final = (
     asyncpg.TooManyConnectionsError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby answers: the one that writes has moved
+    BrokenConnection,
 )
 _AGAIN: Final = (
     asyncpg.DeadlockDetectedError,

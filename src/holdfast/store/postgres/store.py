@@ -44,6 +44,7 @@ from holdfast.store.postgres import contents, reads, rows, schema, upkeep
 from holdfast.store.postgres.connection import (
     CALL_SECONDS,
     CONNECT_SECONDS,
+    BrokenConnection,
     Connection,
     Connector,
     Record,
@@ -478,6 +479,9 @@ class PostgresStore:
         async with self._pool.acquire(timeout=CONNECT_SECONDS) as connection:
             try:
                 yield connection
+            except BrokenConnection:
+                connection.terminate()
+                raise
             except TimeoutError:
                 connection.terminate()
                 if self._pool is not None:
