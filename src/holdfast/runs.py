@@ -19,7 +19,6 @@ from holdfast.errors import (
     AgentNotFound,
     InterruptAmbiguous,
     InterruptNotFound,
-    InterruptResolved,
     InvalidAnswer,
     InvalidRequest,
     JournalCorrupt,
@@ -30,7 +29,14 @@ from holdfast.errors import (
     ThreadNotFound,
 )
 from holdfast.execution.admission import admitted_request
-from holdfast.execution.answers import CallAnswer, GivenOutput, ToolOutput, canonical_answers, check_repeated
+from holdfast.execution.answers import (
+    CallAnswer,
+    GivenOutput,
+    ToolOutput,
+    canonical_answers,
+    canonical_output,
+    check_repeated,
+)
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.events import segment_of, started_event
 from holdfast.execution.facts import Given
@@ -47,7 +53,6 @@ from holdfast.journal import Journal, Reader, Signal
 from holdfast.journal.proof import Verified, export, verify
 from holdfast.model import Cancel, Interrupt, Kind, Message, Part, Run, Status, Step, Thread
 from holdfast.model.encoding import decode_event, repair_value
-from holdfast.model.interrupt import canonical_tool_output
 from holdfast.rates import RateLimiter
 from holdfast.shutdown import Shutdown
 from holdfast.store.base import Behind, RunQuery, Started, StartRun
@@ -355,6 +360,7 @@ class Runs:
         """The newest event that the run had when its row was read; of a finished run, its end."""
         reader = Reader(self.journal, run, after=run.tail_sequence - 1)
         try:
+            await reader.prime()
             chunk = await reader.next()
         finally:
             reader.close()
@@ -442,44 +448,40 @@ class Runs:
     async def answer_calls(self, caller: Caller, run: Run, outputs: Sequence[GivenOutput]) -> Sequence[CallAnswer]:
         """
         Answer tool calls, whichever rounds they are of; what became of each comes back, in their order. What is
-        `accepted` is durable. The first stored answer of a call wins for ever; the same again is `repeated`.
+        `accepted` is durable, all of it since one moment. The first stored answer of a call wins for ever; the same
+        again is `repeated`.
 
         Raises:
-            InterruptNotFound: a call was never asked. Those before it may have been answered.
+            InterruptNotFound: a call was never asked (`tool_call_ids`); nothing was answered.
             Forbidden
         """
         caller.require("executor")
-        answers = []
-        for item in outputs:
-            interrupt, part = await self._call(run, item.output.tool_call_id)
-            data = canonical_tool_output(
-                item.output.output, errored=item.output.errored, error_message=item.output.error_message
-            )
-            answers.append(await self._answer_call(caller, run, interrupt, part, item, data))
-        return answers
-
-    async def _answer_call(
-        self, caller: Caller, run: Run, interrupt: Interrupt, part: Part, item: GivenOutput, data: bytes
-    ) -> CallAnswer:
-        call_id = part.tool_call_id
-        if part.answer is not None:
-            is_same = part.answer == data and part.by == "caller"
-            return CallAnswer(call_id, "repeated") if is_same else CallAnswer(call_id, "lost", "answered")
-        if item.claim is not None and item.claim < part.claim_number:
-            return CallAnswer(call_id, "lost", "claim")
-        given = Given(data, "caller", caller.name, self._clock.now())
-        try:
-            await self.worker.facts.answer(run.number, interrupt.interrupt_id, call_id, given)
-        except (InterruptResolved, RunFinished):
-            return CallAnswer(call_id, "lost", "answered")
-        return CallAnswer(call_id, "accepted")
-
-    async def _call(self, run: Run, call_id: str) -> tuple[Interrupt, Part]:
-        for interrupt in await self.store.interrupts(run.number):
-            for part in interrupt.parts:
-                if interrupt.kind is Kind.TOOL and part.tool_call_id == call_id:
-                    return interrupt, part
-        raise InterruptNotFound(f"run {run.run_id} never asked for the call {call_id!r}")
+        places = {
+            part.tool_call_id: part
+            for interrupt in await self.store.interrupts(run.number)
+            for part in interrupt.parts
+            if interrupt.kind is Kind.TOOL
+        }
+        missing = [item.output.tool_call_id for item in outputs if item.output.tool_call_id not in places]
+        if missing:
+            raise InterruptNotFound(f"run {run.run_id} never asked for the call {missing[0]!r}", tool_call_ids=missing)
+        now = self._clock.now()
+        data = {item.output.tool_call_id: canonical_output(item.output) for item in outputs}
+        stale = {
+            item.output.tool_call_id
+            for item in outputs
+            if item.claim is not None and item.claim < places[item.output.tool_call_id].claim_number
+        }
+        given = {
+            call_id: Given(answer, "caller", caller.name, now)
+            for call_id, answer in data.items()
+            if places[call_id].answer is None and call_id not in stale
+        }
+        stored = await self.worker.facts.answer_calls(run.number, given) if given else set()
+        if len(stored) < len(outputs):  # what the others have now decides what is a repeat
+            parts = [part for interrupt in await self.store.interrupts(run.number) for part in interrupt.parts]
+            places = {part.tool_call_id: part for part in parts}
+        return [_became(places[call_id], data[call_id], call_id in stored) for call_id in data]
 
     async def cancel(self, caller: Caller, run_id: str, *, reason: str = "", wait: float = 5.0) -> Run:
         """
@@ -547,6 +549,16 @@ class Runs:
     async def verify(self, caller: Caller, run_id: str) -> Verified:
         """Read every byte of a journal and compute its hash chain anew."""
         return await verify(self.store, await self.get(caller, run_id))
+
+
+def _became(part: Part, data: bytes, is_stored: bool) -> CallAnswer:
+    """What an answer to a call came to, by the answer that the call has afterwards."""
+    if is_stored:
+        return CallAnswer(part.tool_call_id, "accepted")
+    if part.answer is None:  # whoever holds it now may still answer; or the run is over
+        return CallAnswer(part.tool_call_id, "lost", "claim" if part.claim_number else "answered")
+    is_same = part.answer == data and part.by == "caller"
+    return CallAnswer(part.tool_call_id, "repeated") if is_same else CallAnswer(part.tool_call_id, "lost", "answered")
 
 
 async def _until_notable(reader: Reader) -> None:

@@ -38,6 +38,11 @@ class CallAnswer(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+def canonical_output(output: ToolOutput) -> bytes:
+    """The canonical answer that an output is."""
+    return canonical_tool_output(output.output, errored=output.errored, error_message=output.error_message)
+
+
 def canonical_answers(
     interrupt: Interrupt, answer: Any, *, note: str | None, blocks: Any
 ) -> Sequence[tuple[str, bytes]]:
@@ -57,10 +62,7 @@ def canonical_answers(
     if set(given) - set(place) or len(set(given)) != len(given):
         raise InvalidAnswer(f"the calls of this interrupt are {', '.join(sorted(place))}, each answered once")
     return [
-        (
-            item.tool_call_id,
-            canonical_tool_output(item.output, errored=item.errored, error_message=item.error_message),
-        )
+        (item.tool_call_id, canonical_output(item))
         for item in sorted(answer, key=lambda item: place[item.tool_call_id])
     ]
 

@@ -5,14 +5,18 @@ The events that the kernel writes about a run, and the segments in which facts f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from holdfast.errors import ToolCallFailed
 from holdfast.journal.chunk import chain
 from holdfast.model import Failure, Interrupt, Kind, Part, Run, Segment
 from holdfast.model.encoding import encode_event, encode_fields, format_time
 from holdfast.model.interrupt import shown_answer
+
+# Of a tool call that nobody answered in time.
+EXPIRED_CODE: Final = "tool_response_timeout"
 
 
 def segment_of(run: Run, events: Sequence[tuple[str, str]], stamp: Callable[[], int]) -> Segment:
@@ -112,10 +116,10 @@ def answer_events(interrupt: Interrupt, part_id: str) -> list[tuple[str, str]]:
     if interrupt.kind is Kind.TOOL:
         value = msgspec.json.decode(part.answer or b"null")
         fields = {"tool": tool_name(part), "tool_call_id": part_id}
+        fields |= {"output": value["output"]}
         if value["errored"]:
-            fields |= {"error": value["error_message"] or value["output"], "message": value["error_message"]}
-        else:
-            fields |= {"output": value["output"]}
+            code = EXPIRED_CODE if part.by == "expiry" else ToolCallFailed.code
+            fields |= {"error": code, "message": value["error_message"] or value["output"]}
         events.append(("tool_result", encode_fields(fields)))
     if not interrupt.is_pending:
         events.append(resolved_event(interrupt, part))

@@ -35,6 +35,7 @@ from holdfast.execution.admission import Shaped, cut, off_loop, shaped
 from holdfast.execution.codec import VALUE_BYTES_MAX, decode_result, encode_result
 from holdfast.execution.context import Context, set_current
 from holdfast.execution.events import (
+    EXPIRED_CODE,
     answer_events,
     answered,
     cancelled_event,
@@ -268,7 +269,7 @@ class Execution:
 
     def _fail_if_declared(self, part: Part) -> None:
         if part.by == "expiry" and part.on_expiry == "fail":
-            self._failure = Failure(f"nobody answered the call of {part.tool} in time", "tool_response_timeout")
+            self._failure = Failure(f"nobody answered the call of {part.tool} in time", EXPIRED_CODE)
             self.end(Ending.FAIL)
             raise ToolCallFailed(self._failure.message, tool=part.tool)
 

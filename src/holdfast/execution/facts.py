@@ -9,7 +9,7 @@ Facts from outside: an answer, an expiry, a cancellation. Exactly one answer of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -100,6 +100,73 @@ class Facts:
                 is_held = not is_held  # the row cannot tell whether a lease has run out: the other way is next
         raise StoreUnavailable(f"run {run_number} changed {TRIES_MAX} times while it was answered; try again")
 
+    async def answer_calls(self, run_number: int, given: Mapping[str, Given]) -> set[str]:
+        """
+        Answer tool calls of a run, by their ids, whichever of its rounds they are of. All that is stored is stored in one
+        transaction; the ids of it come back. A call that has an answer keeps it, and a run that is over takes none.
+        """
+        is_held = True
+        for _ in range(TRIES_MAX):
+            run, interrupts = await self._read(run_number)
+            pending = {
+                part.tool_call_id: interrupt
+                for interrupt in interrupts
+                for part in interrupt.parts
+                if interrupt.is_pending and part.answer is None
+            }
+            places = {call_id: pending[call_id] for call_id in given if call_id in pending}
+            if not places or run.status.is_final:
+                return set()
+            try:
+                if run.is_leased and is_held:
+                    return await self._answer_calls_held(run, places, given)
+                return await self._answer_calls_unheld(run, places, given)
+            except RunFinished:
+                return set()
+            except (LeaseLost, InterruptResolved):
+                is_held = not is_held
+        raise StoreUnavailable(f"run {run_number} changed {TRIES_MAX} times while it was answered; try again")
+
+    async def _answer_calls_held(
+        self, run: Run, places: Mapping[str, Interrupt], given: Mapping[str, Given]
+    ) -> set[str]:
+        # Submitted in one turn of the loop, so the committer takes them as one batch. Of each it is decided alone who
+        # was first; a lease that is lost refuses them all.
+        rows = [_inbox_row(interrupt, call_id, given[call_id]) for call_id, interrupt in places.items()]
+        outcomes = await asyncio.gather(*(self._journal.submit(_putting(row)) for row in rows), return_exceptions=True)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        stored = {
+            row.tool_call_id
+            for row, outcome in zip(rows, outcomes, strict=True)
+            if not isinstance(outcome, BaseException)
+        }
+        if not stored or not all(isinstance(failure, InterruptResolved | RunFinished) for failure in failures):
+            others = [failure for failure in failures if not isinstance(failure, InterruptResolved)]
+            raise (others or failures)[0]
+        await self._worker.look_at_inbox([run.number])
+        return stored
+
+    async def _answer_calls_unheld(
+        self, run: Run, places: Mapping[str, Interrupt], given: Mapping[str, Given]
+    ) -> set[str]:
+        heads: dict[str, Interrupt] = {}
+        events: list[tuple[str, str]] = []
+        ends: dict[str, int] = {}  # of each interrupt that is resolved by this, the place of its last event
+        answers: list[Answered] = []
+        for call_id, interrupt in places.items():
+            fact = given[call_id]
+            head = heads.get(interrupt.interrupt_id, interrupt)
+            head = answered(head, call_id, fact.answer, by=fact.by, caller=fact.caller, at=fact.at)
+            heads[head.interrupt_id] = head
+            events += answer_events(head, call_id)
+            ends[head.interrupt_id] = len(events)
+            answers.append(_answered_row(head, call_id, fact))
+        events = list(self._clean(run, events))
+        after = [_resolved(head, run.tail_sequence + ends[name]) for name, head in heads.items()]
+        await self._journal.submit(_append_of(run, events, after, answers=tuple(answers)))
+        self._worker.wake()
+        return set(places)
+
     async def cancel(self, run_number: int, reason: str) -> None:
         """
         Ask a run to end as cancelled. One that nobody executes is cancelled when this returns; another one is
@@ -189,40 +256,27 @@ class Facts:
         return events if redactor is None else [(name, clean_fields(redactor, name, own)) for name, own in events]
 
     async def _find(self, run_number: int, interrupt_id: str) -> tuple[Run, Interrupt]:
-        run = await self._store.run_by_number(run_number)
-        if run is None:
-            raise RunNotFound(f"there is no run {run_number}")
-        self._journal.raise_floor(run.last_timestamp)  # another process may have written it, by a faster clock
-        for interrupt in await self._store.interrupts(run_number):
+        run, interrupts = await self._read(run_number)
+        for interrupt in interrupts:
             if interrupt.interrupt_id == interrupt_id:
                 return run, interrupt
         raise InterruptNotFound(f"run {run.run_id} has no interrupt {interrupt_id!r}")
 
+    async def _read(self, run_number: int) -> tuple[Run, Sequence[Interrupt]]:
+        run = await self._store.run_by_number(run_number)
+        if run is None:
+            raise RunNotFound(f"there is no run {run_number}")
+        self._journal.raise_floor(run.last_timestamp)  # another process may have written it, by a faster clock
+        return run, await self._store.interrupts(run_number)
+
     async def _answer_held(self, run: Run, interrupt: Interrupt, part_id: str, given: Given) -> Interrupt:
         after = answered(interrupt, part_id, given.answer, by=given.by, caller=given.caller, at=given.at)
-        row = InboxRow(
-            number=run.number,
-            kind="answer",
-            interrupt_id=interrupt.interrupt_id,
-            tool_call_id=part_id,
-            answer=given.answer,
-            by=given.by,
-            caller=given.caller,
-            created_at=given.at,
-        )
-        await self._journal.submit(lambda _: PutInbox(row=row))
+        await self._journal.submit(_putting(_inbox_row(interrupt, part_id, given)))
         return await self._await_holder(run, after)
 
     async def _answer_unheld(self, run: Run, interrupt: Interrupt, part_id: str, given: Given) -> Interrupt:
         after = answered(interrupt, part_id, given.answer, by=given.by, caller=given.caller, at=given.at)
-        answer = Answered(
-            interrupt_id=interrupt.interrupt_id,
-            tool_call_id=part_id,
-            answer=given.answer,
-            by=given.by,
-            caller=given.caller,
-            at=given.at,
-        )
+        answer = _answered_row(interrupt, part_id, given)
         await self._journal.submit(_answer_append(run, after, part_id, self._clean, answers=(answer,)))
         self._worker.wake()
         # It would have been refused, had the journal not ended where the run's row says.
@@ -299,24 +353,64 @@ def _answer_append(
     inbox_done: tuple[int, ...] = (),
 ) -> Callable[[Callable[[], int]], Write]:
     events = clean(run, answer_events(after, part_id))
+    head = after if not events else _resolved(after, run.tail_sequence + len(events))
+    return _append_of(run, events, [head], answers=answers, inbox_done=inbox_done)
+
+
+def _append_of(
+    run: Run,
+    events: Events,
+    heads: Sequence[Interrupt],
+    *,
+    answers: tuple[Answered, ...] = (),
+    inbox_done: tuple[int, ...] = (),
+) -> Callable[[Callable[[], int]], Write]:
+    """The write of answers to a run that nobody executes: what it says, and the interrupts as they are after it."""
+    is_resolved = any(not head.is_pending for head in heads)
 
     def build(stamp: Callable[[], int]) -> Write:
-        segment = segment_of(run, events, stamp) if events else None
-        head = after if segment is None else _resolved(after, segment.last)
         return Append(
             number=run.number,
             lease_epoch=run.lease_epoch,
             tail=run.tail_sequence,
             unleased=True,
-            segment=segment,
+            segment=segment_of(run, events, stamp) if events else None,
             # A run that waits goes on with any resolved interrupt; one whose holder died is claimed anyway.
-            status=Status.QUEUED if run.status is Status.WAITING and not after.is_pending else None,
-            interrupts=(head,),
+            status=Status.QUEUED if run.status is Status.WAITING and is_resolved else None,
+            interrupts=tuple(heads),
             answers=answers,
             inbox_done=inbox_done,
         )
 
     return build
+
+
+def _putting(row: InboxRow) -> Callable[[Callable[[], int]], Write]:
+    return lambda _: PutInbox(row=row)
+
+
+def _inbox_row(interrupt: Interrupt, part_id: str, given: Given) -> InboxRow:
+    return InboxRow(
+        number=interrupt.number,
+        kind="answer",
+        interrupt_id=interrupt.interrupt_id,
+        tool_call_id=part_id,
+        answer=given.answer,
+        by=given.by,
+        caller=given.caller,
+        created_at=given.at,
+    )
+
+
+def _answered_row(interrupt: Interrupt, part_id: str, given: Given) -> Answered:
+    return Answered(
+        interrupt_id=interrupt.interrupt_id,
+        tool_call_id=part_id,
+        answer=given.answer,
+        by=given.by,
+        caller=given.caller,
+        at=given.at,
+    )
 
 
 def _resolved(interrupt: Interrupt, sequence: int) -> Interrupt:

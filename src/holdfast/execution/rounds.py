@@ -81,10 +81,12 @@ class Rounds:
         execution = self._execution
         now = execution.now()
         namespace, _, tool = name.rpartition(".")
-        answer = {
-            "default": canonical_tool_output(default or ""),
-            "error": canonical_tool_output("", errored=True, error_message="tool_response_timeout"),
-        }.get(on_expiry)
+        if on_expiry == "default":
+            answer = canonical_tool_output(default or "")
+        else:
+            answer = canonical_tool_output(
+                "", errored=True, error_message=f"nobody answered the call of {name} in time"
+            )
         part = Part(
             tool_call_id=call_id,
             tool=tool,

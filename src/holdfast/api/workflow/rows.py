@@ -202,7 +202,7 @@ def response_of(event: dict[str, Any]) -> dict[str, Any]:
     return {
         "call_id": event["tool_call_id"],
         "type": "function_call_output",
-        "output": text_of(event.get("error") if is_errored else event.get("output")),
+        "output": text_of(event.get("output")),
         "errored": is_errored,
         "error_message": event.get("message") if is_errored else None,
     }
