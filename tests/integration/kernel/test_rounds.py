@@ -35,7 +35,7 @@ async def give(it: Kernel, run: Run, *outputs: ToolOutput, claim: int | None = N
     return list(await it.runs.answer_calls(CALLER, run, [GivenOutput(item, claim) for item in outputs]))
 
 
-async def test_all_answers_of_one_post_are_one_write(tmp_path: Path) -> None:
+async def test_all_answers_of_one_post_are_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with kernel(tmp_path, asker) as it:
         run = await it.start("asker", 3)
         first, second, third = await call_ids(it, run)
@@ -46,7 +46,7 @@ async def test_all_answers_of_one_post_are_one_write(tmp_path: Path) -> None:
             writes.extend(batch)
             return await commit(batch)
 
-        it.store.commit = noting  # type: ignore[method-assign]
+        monkeypatch.setattr(it.store, "commit", noting)
         given = await give(it, run, ToolOutput(third, "3"), ToolOutput(first, "1"), ToolOutput(second, "2"))
         appends = [write for write in writes if isinstance(write, Append) and write.answers]
         events = await it.events(run)
