@@ -15,6 +15,12 @@ from holdfast.clock import Clock
 from holdfast.errors import HoldfastError
 
 RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}\Z")
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is a UUID as it is mostly written, in any case."""
+    return _UUID.match(text) is not None
 
 
 class Ids(Protocol):

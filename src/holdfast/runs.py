@@ -43,7 +43,7 @@ from holdfast.execution.facts import Given
 from holdfast.execution.fork_point import point_at, point_before
 from holdfast.execution.forking import inherit, with_answers
 from holdfast.execution.guarded import clean_step
-from holdfast.execution.program import Program, spec_of
+from holdfast.execution.program import Program, declared_id, spec_of
 from holdfast.execution.record import Record
 from holdfast.execution.redaction import redactor_of
 from holdfast.execution.requests import ForkRequest, StartRequest, fingerprint
@@ -286,8 +286,10 @@ class Runs:
         return run, message
 
     def agent_id(self, name: str) -> str:
-        """The stable UUID of an agent: UUIDv5 of its name in the store's namespace."""
-        return str(uuid.uuid5(self._namespace, name))
+        """The stable UUID of an agent: the declared one, else UUIDv5 of its name in the store's namespace."""
+        program = self.worker.programs.get(name)
+        declared = None if program is None else declared_id(program)
+        return declared or str(uuid.uuid5(self._namespace, name))
 
     async def _run_child(self, parent: Run, agent: str, input: Any, occurrence: int) -> Any:
         # The id follows from parent and place, so that a second execution finds the child of the first.

@@ -28,7 +28,7 @@ import structlog
 import uvicorn
 
 from holdfast.access import Access
-from holdfast.agents.registry import Registry
+from holdfast.agents.registry import Registry, check_ids
 from holdfast.agents.target import load_reference
 from holdfast.api.http.app import build_app
 from holdfast.api.http.auth import (
@@ -299,6 +299,7 @@ class Server:
             tenant_queued_max=settings.tenant_queue_max,
             namespace=info.store_id,
         )
+        check_ids(self._programs.names(), runs.agent_id)
         first_key = await self._first_key()
         await journal.start()
         await worker.start()

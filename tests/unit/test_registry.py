@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast import agent
-from holdfast.agents.registry import Registry, registry_of
+from holdfast.agents.registry import Registry, check_ids, registry_of
 from holdfast.agents.target import TargetError, folder_of, load_target
 
 TWO_AGENTS = """
@@ -211,3 +211,26 @@ def test_two_agents_of_one_name_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(TargetError, match="two agents are named 'invoice'"):
         registry_of(target, assistant)
+
+
+def test_every_agent_has_an_id_of_its_own() -> None:
+    same = "A804F2F5-62be-57db-bcf5-54ff31a3a6d8"
+
+    @agent("one", id=same)
+    def one(input: Any) -> None: ...
+
+    @agent("two", id=same.lower())
+    def two(input: Any) -> None: ...
+
+    @agent(same)
+    def confusing(input: Any) -> None: ...
+
+    assert one.id == same.lower()
+    with pytest.raises(TargetError, match=f"agents 'one' and 'two' have one id, {same.lower()}"):
+        Registry([one, two])
+    with pytest.raises(TargetError, match="a name that is a UUID"):
+        Registry([confusing])
+    with pytest.raises(TargetError, match="agents 'one' and 'two' have one id"):
+        check_ids(["one", "two"], {"one": same, "two": same}.__getitem__)
+    with pytest.raises(ValueError, match="'17' is no agent id"):
+        agent("three", id="17")(print)

@@ -8,6 +8,7 @@ import asyncio
 import functools
 import inspect
 import re
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from enum import Enum, auto
 from typing import Any, TypeVar, overload
@@ -36,6 +37,19 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_id(id: str) -> str:
+    """
+    The declared id of an agent, in the one form in which ids are compared.
+
+    Raises:
+        ValueError: it is no UUID.
+    """
+    try:
+        return str(uuid.UUID(id))
+    except ValueError:
+        raise ValueError(f"{id!r} is no agent id: a UUID such as {uuid.uuid4()}") from None
+
+
 class FunctionAgent:
     """
     A Python function that can be run. Calling it calls the function, so that it stays testable by itself.
@@ -56,7 +70,7 @@ class FunctionAgent:
     ) -> None:
         self.function = function
         self.name = check_name(name)
-        self.id = id
+        self.id = None if id is None else check_id(id)
         self.restart = restart
         self.description = description or inspect.getdoc(function)
         self.framework = "custom"
@@ -225,7 +239,7 @@ def agent(
         priority: of its runs in the queue, among those of their tenant. Higher goes first.
 
     Raises:
-        ValueError: `runs_max` is below 1.
+        ValueError: `runs_max` is below 1, or `id` is no UUID.
     """
     if runs_max is not None and runs_max < 1:
         raise ValueError(f"runs_max is {runs_max}: an agent of which nothing may execute can never answer")

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 from holdfast.agents.target import TargetError, load_target
 from holdfast.execution.admission import check_spec
-from holdfast.execution.program import Program, spec_of
+from holdfast.execution.program import Program, declared_id, spec_of
 from holdfast.execution.redaction import InvalidPattern
 from holdfast.execution.schema import InvalidSchema
+from holdfast.ids import is_uuid
 
 ASSISTANT = "assistant"
 
@@ -21,7 +22,7 @@ class Registry:
     def __init__(self, programs: Iterable[Program] = (), *, default: str | None = None) -> None:
         """
         Raises:
-            TargetError: two different agents have one name, or the default agent is none of them.
+            TargetError: two different agents have one name or id, a name is a UUID, or the default agent is none of them.
         """
         self._programs: dict[str, Program] = {}
         for program in programs:
@@ -41,7 +42,7 @@ class Registry:
         Serve this one too.
 
         Raises:
-            TargetError: another agent has that name, or what is declared of this one cannot hold.
+            TargetError: another agent has that name or id, the name is a UUID, or what is declared of this one cannot hold.
         """
         try:
             check_spec(spec_of(program))
@@ -49,9 +50,15 @@ class Registry:
             raise TargetError(f"agent {program.name!r}: {exc.message}") from None
         except InvalidSchema as exc:
             raise TargetError(f"agent {program.name!r}: {exc.message} (at {exc.pointer or 'its root'})") from None
+        if is_uuid(program.name):
+            raise TargetError(f"agent {program.name!r}: a name that is a UUID could be taken for an agent's id")
         known = self._programs.setdefault(program.name, program)
         if known is not program:
             raise TargetError(f"two agents are named {program.name!r}; an agent's name must be its own")
+        declared = declared_id(program)
+        for other in self._programs.values():
+            if declared is not None and other is not program and declared_id(other) == declared:
+                raise TargetError(f"agents {other.name!r} and {program.name!r} have one id, {declared}")
 
     def get(self, name: str) -> Program | None:
         return self._programs.get(name)
@@ -64,6 +71,20 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._programs)
+
+
+def check_ids(names: Iterable[str], id_of: Callable[[str], str]) -> None:
+    """
+    Make sure that each agent has an id of its own; the store's namespace decides those that are not declared.
+
+    Raises:
+        TargetError
+    """
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(id_of(name), name)
+        if other != name:
+            raise TargetError(f"agents {other!r} and {name!r} have one id, {id_of(name)}")
 
 
 def registry_of(target: str | None, assistant: Callable[[], Program], *, default: str | None = None) -> Registry:

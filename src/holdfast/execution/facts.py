@@ -9,7 +9,7 @@ Facts from outside: an answer, an expiry, a cancellation. Exactly one answer of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -143,8 +143,17 @@ class Facts:
         if not stored or not all(isinstance(failure, InterruptResolved | RunFinished) for failure in failures):
             others = [failure for failure in failures if not isinstance(failure, InterruptResolved)]
             raise (others or failures)[0]
-        await self._worker.look_at_inbox([run.number])
+        await self._await_written(run, stored)
         return stored
+
+    async def _await_written(self, run: Run, call_ids: Collection[str]) -> None:
+        """The answers are durable; wait up to 5 s until the run's holder has written them into the journal."""
+        await self._worker.look_at_inbox([run.number])
+        deadline = asyncio.get_running_loop().time() + self._worker.settings.holder_seconds
+        while asyncio.get_running_loop().time() < deadline:
+            if not any(row.tool_call_id in call_ids for row in await self._store.inbox([run.number])):
+                return
+            await self._worker.changed(run.number)
 
     async def _answer_calls_unheld(
         self, run: Run, places: Mapping[str, Interrupt], given: Mapping[str, Given]

@@ -100,6 +100,12 @@ def spec_of(program: Program) -> AgentSpec:
     return spec if isinstance(spec, AgentSpec) else EMPTY_SPEC
 
 
+def declared_id(program: Program) -> str | None:
+    """The UUID that its author gave an agent, in lower case; None: it has the one that its name makes."""
+    given = getattr(program, "id", None)
+    return given if isinstance(given, str) else None
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """
     An output with what else is worth keeping of the work. Returning a bare value is the same as `Result(output=…)`.

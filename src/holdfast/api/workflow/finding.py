@@ -12,15 +12,16 @@ import msgspec
 
 from holdfast.api.http.call import Call
 from holdfast.api.workflow.refusals import WorkflowRefusal
-from holdfast.api.workflow.rows import State
+from holdfast.api.workflow.rows import State, text_of
 from holdfast.errors import AgentNotFound, RunNotFound
+from holdfast.execution.codec import decode_result
 from holdfast.execution.program import Program
+from holdfast.ids import is_uuid
 from holdfast.model import Interrupt, Run
 from holdfast.runs import Caller, Runs
 from holdfast.store.base import RunQuery
 
 _TASK: Final = re.compile(r"[1-9][0-9]{0,15}\Z")
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 PAGE_BYTES: Final = 4 * 1024 * 1024
 CHILDREN_MAX: Final = 1000
 
@@ -35,7 +36,7 @@ class Picture(msgspec.Struct, frozen=True):
 
 def as_uuid(text: str) -> str | None:
     """A UUID in the one form it is compared in; None: the text is none."""
-    return str(uuid.UUID(text)) if _UUID.match(text) else None
+    return str(uuid.UUID(text)) if is_uuid(text) else None
 
 
 def find_agent(runs: Runs, given: str) -> Program:
@@ -97,6 +98,22 @@ async def fold(runs: Runs, run: Run) -> State:
             state.feed_lines(wanted)
             after = max(after, segment.last)
         await asyncio.sleep(0)
+    return state
+
+
+async def with_texts(runs: Runs, state: State, *, bytes_max: int | None = None) -> State:
+    """
+    The state with the outputs that are kept as files put in their places, from the newest on; with `bytes_max` no more
+    of them than fill it.
+    """
+    size = 0
+    for node in reversed(state.nodes):
+        if node.file is not None and (bytes_max is None or size <= bytes_max):
+            found = await runs.store.file(state.run.tenant, node.file)
+            if found is not None:
+                node.output = text_of(decode_result(found[1]))
+            node.file = None
+        size += len(node.output)
     return state
 
 

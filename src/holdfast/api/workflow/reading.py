@@ -11,10 +11,10 @@ from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
 from holdfast.api.http.errors import InvalidQuery
 from holdfast.api.http.reply import json_reply
-from holdfast.api.workflow.finding import children_of, find_agent, find_run, fold
+from holdfast.api.workflow.finding import children_of, find_agent, find_run, fold, with_texts
 from holdfast.api.workflow.following import Task, since_of, stream
 from holdfast.api.workflow.refusals import invalid
-from holdfast.api.workflow.rows import State, row_of
+from holdfast.api.workflow.rows import row_of
 from holdfast.journal import Signal
 from holdfast.model import Run, Status
 from holdfast.store.base import RunQuery
@@ -72,7 +72,7 @@ async def show_run(request: Call) -> Answer:
     """A run as one row with its nodes."""
     request.query()
     run = await find_run(request)
-    return json_reply(row_of(await fold(request.runs, run)))
+    return json_reply(row_of(await with_texts(request.runs, await fold(request.runs, run))))
 
 
 @get("/api/agent/{agent:str}/runs")
@@ -99,7 +99,7 @@ async def agent_runs(request: Call) -> Answer:
         for run in page:
             state = await fold(request.runs, run)
             if wanted is None or state.status == wanted:
-                rows.append(row_of(state, with_nodes=False))
+                rows.append(row_of(await with_texts(request.runs, state, bytes_max=0), with_nodes=False))
         if len(page) <= limit:
             break
         before = page[-1].number
@@ -120,7 +120,7 @@ async def by_parent(request: Call) -> Answer:
         found += below
         level = below if recursive == "true" else []
     found = sorted(found, key=lambda run: run.number)[:CHILDREN_MAX]
-    states: list[State] = [await fold(request.runs, run) for run in found]
+    states = [await with_texts(request.runs, await fold(request.runs, run), bytes_max=0) for run in found]
     return json_reply([row_of(state, with_nodes=False) for state in states])
 
 

@@ -37,6 +37,7 @@ class Node(msgspec.Struct):
     answered: set[str] = set()
     failure: tuple[str, str, str | None] | None = None  # reason, code, details as JSON text
     is_open: bool = False
+    file: str | None = None  # holds the output, which is too large for an event; see `State.files`
 
     def shown(self) -> dict[str, Any]:
         """The node as this API shows it; an open round shows the calls that still lack an answer."""
@@ -99,6 +100,11 @@ class State:
             self.tokens_out += int(event.get("output_tokens") or 0)
 
     @property
+    def result(self) -> str | None:
+        """The output of a completed run, as text."""
+        return self.nodes[-1].output if self.ended == "completed" else None
+
+    @property
     def status(self) -> str:
         """The word for where the run stands."""
         if self.ended is not None:
@@ -114,6 +120,7 @@ class State:
         self.waiting = {}
         node = Node(self.run.agent, event["sequence"])
         if event["type"] == "complete":
+            node.file = file_of(event.get("output"))
             node.output = text_of(event.get("output"))
         elif event["type"] == "error":
             node.failure = (text_of(event.get("error")), text_of(event.get("code")), details_text(event.get("details")))
@@ -160,7 +167,8 @@ class State:
     def _on_step(self, event: dict[str, Any]) -> None:
         if event["type"] == "step_failed" and event.get("will_retry"):
             return
-        node = Node(event["step"], event["sequence"], output=text_of(event.get("output")))
+        output = event.get("output")
+        node = Node(event["step"], event["sequence"], output=text_of(output), file=file_of(output))
         if event["type"] == "step_failed":
             node.failure = (text_of(event.get("error")), text_of(event.get("code")), details_text(event.get("details")))
         self.nodes.append(node)
@@ -177,6 +185,13 @@ def text_of(value: Any) -> str:
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def file_of(value: Any) -> str | None:
+    """The id of the file that stands for a value; None where the value itself is there."""
+    if isinstance(value, dict) and value.keys() == {"file", "bytes", "sha256"} and isinstance(value["file"], str):
+        return value["file"]
+    return None
 
 
 def details_text(details: Any) -> str | None:
@@ -208,11 +223,15 @@ def response_of(event: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def nodes_of(state: State) -> tuple[list[dict[str, Any]], bool]:
-    """The nodes in the order of the journal, an open round last; and whether texts had to be left out."""
+def nodes_of(state: State) -> list[dict[str, Any]]:
+    """The nodes in the order of the journal, an open round last."""
     nodes = [node.shown() for node in state.nodes]
-    if state.open_round is not None:
-        nodes.append(state.open_round.shown())
+    return nodes if state.open_round is None else [*nodes, state.open_round.shown()]
+
+
+def short_nodes_of(state: State) -> tuple[list[dict[str, Any]], bool]:
+    """The same, as short as statuses show them; and whether texts had to be left out."""
+    nodes = nodes_of(state)
     return nodes, _truncate(nodes, keep_last=state.open_round is not None)
 
 
@@ -269,7 +288,7 @@ def claim_of(part: Part, now: int) -> dict[str, Any] | None:
 def task_status(state: State, interrupts: Sequence[Interrupt], children: Sequence[Run], now: int) -> dict[str, Any]:
     """The `task_status` of statuses and streams."""
     run = state.run
-    nodes, is_truncated = nodes_of(state)
+    nodes, is_truncated = short_nodes_of(state)
     return {
         "completed": state.ended is not None,
         "status": state.status,
@@ -321,7 +340,7 @@ def initial_inputs(run: Run) -> dict[str, Any]:
 def row_of(state: State, *, version: int = 1, parent: int | None = None, with_nodes: bool = True) -> dict[str, Any]:
     """A run as one flat row, as of the last event that the state has."""
     run, facts, end = state.run, facts_of(state.run), state.end
-    nodes = nodes_of(state)[0] if with_nodes else []
+    nodes = nodes_of(state) if with_nodes else []
     is_failed, is_cancelled = state.ended == "failed", state.ended == "cancelled"
     ended_at = end.get("timestamp")
     return {
@@ -334,7 +353,7 @@ def row_of(state: State, *, version: int = 1, parent: int | None = None, with_no
         "version": version,
         "environment": facts.get("environment", "production"),
         "status": state.status,
-        "result": text_of(end.get("output")) if state.ended == "completed" else None,
+        "result": state.result,
         "seq": state.seq,
         "started_at": format_time(run.created_at),
         "completed_at": ended_at,
