@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -55,7 +55,7 @@ from holdfast.model import Cancel, Interrupt, Kind, Message, Part, Run, Status, 
 from holdfast.model.encoding import decode_event, repair_value
 from holdfast.rates import RateLimiter
 from holdfast.shutdown import Shutdown
-from holdfast.store.base import Behind, RunQuery, Started, StartRun
+from holdfast.store.base import Behind, CallClaim, RunQuery, Started, StartRun
 
 _CHILD_NAMESPACE: Final = uuid.UUID("5b8f3c52-6f0e-5d0a-9c50-0c6f5c8a4e11")
 # A run can come to wait without an event of its own; whoever waits for that looks again this often.
@@ -458,15 +458,8 @@ class Runs:
             Forbidden
         """
         caller.require("executor")
-        places = {
-            part.tool_call_id: part
-            for interrupt in await self.store.interrupts(run.number)
-            for part in interrupt.parts
-            if interrupt.kind is Kind.TOOL
-        }
-        missing = [item.output.tool_call_id for item in outputs if item.output.tool_call_id not in places]
-        if missing:
-            raise InterruptNotFound(f"run {run.run_id} never asked for the call {missing[0]!r}", tool_call_ids=missing)
+        call_ids = [item.output.tool_call_id for item in outputs]
+        places = await self._parts(run, call_ids)
         now = self._clock.now()
         data = {item.output.tool_call_id: canonical_output(item.output) for item in outputs}
         stale = {
@@ -481,9 +474,41 @@ class Runs:
         }
         stored = await self.worker.facts.answer_calls(run.number, given) if given else set()
         if len(stored) < len(outputs):  # what the others have now decides what is a repeat
-            parts = [part for interrupt in await self.store.interrupts(run.number) for part in interrupt.parts]
-            places = {part.tool_call_id: part for part in parts}
+            places = await self._parts(run, call_ids)
         return [_became(places[call_id], data[call_id], call_id in stored) for call_id in data]
+
+    async def claim_calls(
+        self, caller: Caller, run: Run, worker: str, call_ids: Sequence[str], *, seconds: float
+    ) -> Mapping[str, Part]:
+        """
+        Claim tool calls for one of the caller's workers, for so long; 0 gives them back. The calls as they are
+        afterwards come back: one is the worker's if it has its name and `claim_until` lies ahead.
+
+        Raises:
+            InterruptNotFound: a call was never asked; nothing was claimed.
+            Forbidden
+        """
+        caller.require("executor")
+        await self._parts(run, call_ids)
+        now = self._clock.now()
+        until = now + int(seconds * 1_000_000)
+        await self.store.claim_calls(
+            CallClaim(number=run.number, worker=worker, call_ids=tuple(call_ids), at=now, until=until)
+        )
+        return await self._parts(run, call_ids)
+
+    async def _parts(self, run: Run, call_ids: Iterable[str]) -> dict[str, Part]:
+        """The calls of these ids; raises InterruptNotFound."""
+        parts = {
+            part.tool_call_id: part
+            for interrupt in await self.store.interrupts(run.number)
+            for part in interrupt.parts
+            if interrupt.kind is Kind.TOOL
+        }
+        missing = [call_id for call_id in call_ids if call_id not in parts]
+        if missing:
+            raise InterruptNotFound(f"run {run.run_id} never asked for the call {missing[0]!r}", tool_call_ids=missing)
+        return {call_id: parts[call_id] for call_id in call_ids}
 
     async def cancel(self, caller: Caller, run_id: str, *, reason: str = "", wait: float = 5.0) -> Run:
         """

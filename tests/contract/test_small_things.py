@@ -11,10 +11,10 @@ import pytest
 
 from holdfast.clock import HeldClock
 from holdfast.errors import StoreError
-from holdfast.model import ApiKey, File
-from holdfast.store.base import OutboxRow, Store
+from holdfast.model import ApiKey, File, Kind, Part
+from holdfast.store.base import CallClaim, OutboxRow, Store
 from tests.contract.backends import Backend
-from tests.contract.making import held, key_row, started
+from tests.contract.making import answered, held, key_row, question, started, waiting
 
 # Idempotency
 
@@ -187,3 +187,42 @@ async def test_rows_wait_in_the_outbox_until_they_are_taken(store: Store) -> Non
     await store.outbox_done([])
     await store.outbox_done(rows)
     assert await store.outbox(limit=9) == []
+
+
+# Claims of tool calls
+
+
+async def test_a_call_has_one_worker_at_a_time_and_a_claim_is_numbered(store: Store) -> None:
+    parts = [Part(tool_call_id=name, tool="find") for name in ("c1", "c2")]
+    hand = await waiting(store, interrupt=question(kind=Kind.TOOL, parts=parts))
+
+    async def claim(worker: str, at: int, seconds: int, *call_ids: str) -> set[str]:
+        given = CallClaim(number=hand.number, worker=worker, call_ids=call_ids, at=at, until=at + seconds)
+        return await store.claim_calls(given)
+
+    async def numbers() -> list[tuple[str | None, int]]:
+        (interrupt,) = await store.interrupts(hand.number)
+        return [(part.claim_worker, part.claim_number) for part in interrupt.parts]
+
+    assert await claim("a", 0, 10, "c1", "c2", "c3") == {"c1", "c2"}
+    assert await claim("b", 9, 10, "c1") == set()
+    assert await claim("a", 9, 10, "c1") == {"c1"}
+    assert await numbers() == [("a", 1), ("a", 1)]
+    assert await claim("b", 10, 10, "c1", "c2") == {"c2"}
+    assert await claim("a", 30, 10, "c1") == {"c1"}, "it ran out, and nobody else came"
+    assert await numbers() == [("a", 1), ("b", 2)]
+    assert await claim("a", 31, 0, "c1", "c2") == {"c1"}
+    assert await claim("b", 31, 10, "c1") == {"c1"}
+    assert await numbers() == [("b", 2), ("b", 2)]
+    answer = answered(tool_call_id="c1")
+    await hand.append(1, answers=(answer,))
+    assert await claim("b", 32, 10, "c1", "c2") == {"c2"}
+
+
+async def test_of_workers_that_race_one_has_the_call(store: Store) -> None:
+    hand = await waiting(store, interrupt=question(kind=Kind.TOOL, parts=[Part(tool_call_id="c1", tool="find")]))
+    claims = [CallClaim(number=hand.number, worker=f"w{index}", call_ids=("c1",), at=0, until=9) for index in range(5)]
+
+    found = await asyncio.gather(*(store.claim_calls(claim) for claim in claims))
+
+    assert sorted(map(len, found)) == [0, 0, 0, 0, 1]

@@ -177,6 +177,20 @@ Outcome: TypeAlias = Started | Behind | InboxRow | HoldfastError | None
 """What one write came to: StartRun gives Started, PutInbox its row, Append None; a refusal is an error, not raised."""
 
 
+class CallClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A worker of the caller's wants to execute these calls, and nobody else shall until then.
+
+    `until` at or before `at` gives back what it has.
+    """
+
+    number: int
+    worker: str
+    call_ids: tuple[str, ...]
+    at: int
+    until: int
+
+
 # ── queries ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -513,6 +527,15 @@ class Store(Protocol):
 
     async def revoke_key(self, name: str, at: int) -> bool:
         """False if no such key is in force."""
+        ...
+
+    # Tool calls
+
+    async def claim_calls(self, claim: CallClaim) -> set[str]:
+        """
+        Note the claim with each of the calls that waits for its answer and that no other worker has at this time; their ids
+        come back. Whoever had a call last keeps its claim number, another worker gets the next one.
+        """
         ...
 
     # Files

@@ -151,3 +151,56 @@ def test_a_post_is_repeated_under_its_key(client: httpx.Client) -> None:
     assert first.content == again.content
     assert again.headers["idempotent-replayed"] == "true"
     assert refused(other) == (422, "idempotency_key_reused")
+
+
+def claim(task: Task, worker: str, *call_ids: str, seconds: int = 60) -> httpx.Response:
+    body = {"worker": worker, "call_ids": list(call_ids), "lease_seconds": seconds}
+    return task.client.post(f"/api/agent/{task.agent}/{task.number}/tool_calls/claim", json=body)
+
+
+def test_a_call_is_claimed_by_one_worker_and_a_result_of_an_old_claim_is_lost(client: httpx.Client) -> None:
+    task = start(client, "rounds", "1", "3")
+    first, second, third = task.paused()
+    seq = task.status()["seq"]
+
+    mine = claim(task, "a", first, second).json()
+    theirs = claim(task, "b", first, third).json()
+    renewed = claim(task, "a", first).json()
+    shown = task.status()["task_info"]["pending_tool_calls"]
+    given_back = claim(task, "a", first, seconds=0).json()
+    next_one = claim(task, "b", first).json()
+
+    assert [(item["call_id"], item["claim"]) for item in mine["claimed"]] == [(first, 1), (second, 1)]
+    assert mine["refused"] == []
+    assert [item["call_id"] for item in theirs["claimed"]] == [third]
+    assert [(item["call_id"], item["reason"]) for item in theirs["refused"]] == [(first, "claimed")]
+    assert 0 < theirs["refused"][0]["retry_after"] <= 60
+    assert renewed["claimed"][0]["claim"] == 1
+    assert renewed["claimed"][0]["lease_until"] > mine["claimed"][0]["lease_until"]
+    assert shown[0]["claim"] == {"worker": "a", "claim": 1, "lease_until": renewed["claimed"][0]["lease_until"]}
+    assert given_back["claimed"][0]["claim"] == 1
+    assert next_one["claimed"][0]["claim"] == 2
+    assert task.status()["seq"] == seq
+
+    lost = task.post(result(first, "late", claim=1))
+    assert refused(lost) == (409, "claim_lost")
+    assert lost.json()["detail"]["results"] == [{"call_id": first, "state": "lost", "reason": "claim"}]
+    assert task.post(result(first, "mine", claim=2), result(second, "no claim")).status_code == 200
+    assert claim(task, "a", first).json() == {"claimed": [], "refused": [{"call_id": first, "reason": "answered"}]}
+    task.post(result(third, "3", claim=1))
+    assert task.ended()["result"] == '[["mine","no claim","3"]]'
+    assert refused(claim(task, "a", "call_0000000000000000")) == (409, "run_not_awaiting_tools")
+
+
+def test_what_is_no_claim_is_refused(client: httpx.Client) -> None:
+    task = start(client, "clock")
+    (call,) = task.paused()
+    path = f"/api/agent/clock/{task.number}/tool_calls/claim"
+
+    assert refused(claim(task, "a")) == (422, "no_tool_responses")
+    assert refused(claim(task, "a", call, call)) == (422, "duplicate_call_ids_in_request")
+    assert refused(claim(task, "a", "call_0000000000000000")) == (422, "tool_call_ids_mismatch")
+    assert refused(claim(task, "a", call, seconds=4)) == (422, "invalid_request")
+    assert refused(claim(task, "", call)) == (422, "invalid_request")
+    assert refused(client.post(path, json={"worker": "a", "call_ids": [call], "more": 1})) == (422, "invalid_request")
+    assert task.status()["task_info"]["pending_tool_calls"][0]["claim"] is None

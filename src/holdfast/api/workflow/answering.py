@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 from litestar import post
 
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
-from holdfast.api.http.idempotency import REPLAYED, once
+from holdfast.api.http.idempotency import once
 from holdfast.api.http.reply import Reply, json_reply
-from holdfast.api.workflow.fields import ignored_header, read_object, text
+from holdfast.api.workflow.fields import ignored_header, read_object, replayed_header, text
 from holdfast.api.workflow.finding import find_run, fold
 from holdfast.api.workflow.refusals import WorkflowRefusal, invalid
 from holdfast.errors import RunFinished
@@ -34,8 +35,7 @@ async def tool_responses(request: Call) -> Answer:
     found, unknown = read_object(body, ("results",))
     given = read_results(found.get("results"))
     reply = await once(request, query, body, lambda: _answer(request, run, given))
-    replayed = ((b"idempotent-replayed", b"true"),) if REPLAYED in reply.headers else ()
-    return reply.with_headers(*replayed, *ignored_header(unknown))
+    return reply.with_headers(*replayed_header(reply), *ignored_header(unknown))
 
 
 def read_results(results: Any) -> list[tuple[ToolOutput, int | None]]:
@@ -88,7 +88,7 @@ async def _answer(request: Call, run: Run, given: list[tuple[ToolOutput, int | N
     runs = request.runs
     await runs.expire_calls(run)
     interrupts = await runs.store.interrupts(run.number)
-    _check_asked(run, interrupts, [output.tool_call_id for output, _ in given])
+    check_asked(run, interrupts, [output.tool_call_id for output, _ in given])
     outputs = [GivenOutput(output, claim) for output, claim in given]
     results = await runs.answer_calls(request.caller, run, outputs)
     shown = [
@@ -114,7 +114,13 @@ async def _answer(request: Call, run: Run, given: list[tuple[ToolOutput, int | N
     return json_reply(body)
 
 
-def _check_asked(run: Run, interrupts: list[Interrupt], ids: list[str]) -> None:
+def check_asked(run: Run, interrupts: Sequence[Interrupt], ids: Sequence[str]) -> None:
+    """
+    Make sure that the calls were asked, and that there is a round whose calls can be answered, if any of them still can.
+
+    Raises:
+        WorkflowRefusal
+    """
     asked: dict[str, Part] = {}
     is_open = False
     for interrupt in interrupts:
@@ -146,7 +152,7 @@ async def schedule_cancel(request: Call) -> Answer:
     found, unknown = read_object(body, ("reason",))
     reason = text(found, "reason", most=1000, default="") or ""
     reply = await once(request, query, body, lambda: _cancel(request, run, reason))
-    return reply.with_headers(*ignored_header(unknown))
+    return reply.with_headers(*replayed_header(reply), *ignored_header(unknown))
 
 
 async def _cancel(request: Call, run: Run, reason: str) -> Reply:

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from holdfast.api.http.asgi import Header
+from holdfast.api.http.idempotency import REPLAYED
+from holdfast.api.http.reply import Reply
 from holdfast.api.workflow.refusals import invalid
 
 IGNORED: Final = b"holdfast-ignored"
@@ -31,6 +33,11 @@ def ignored_header(unknown: list[str]) -> tuple[Header, ...]:
     """The header that names what was ignored; none where nothing was."""
     names = [name for name in unknown if name.isascii() and name.isprintable()][:20]
     return ((IGNORED, ", ".join(names).encode()[:1000]),) if names else ()
+
+
+def replayed_header(reply: Reply) -> tuple[Header, ...]:
+    """That an answer is the one of an earlier call is said under this API's own name too."""
+    return ((b"idempotent-replayed", b"true"),) if REPLAYED in reply.headers else ()
 
 
 def text(found: dict[str, Any], name: str, *, most: int, least: int = 0, default: str | None = None) -> str | None:

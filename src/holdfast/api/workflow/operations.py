@@ -88,6 +88,19 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         ),
         refusals=(404, 409),
     ),
+    "POST /api/agent/{agent}/{task}/tool_calls/claim": Operation(
+        answers={
+            200: Answers(
+                "what was claimed, and what was not", object_of(claimed=list_of(OBJECT), refused=list_of(OBJECT))
+            )
+        },
+        parameters=(_KEY,),
+        body=Body(
+            object_of("*", worker=TEXT, call_ids=list_of(TEXT), lease_seconds=whole(0, 3600, 60)),
+            {"worker": "w-7f3a", "call_ids": ["call_5b0e6c2f9a4d4e1f"], "lease_seconds": 60},
+        ),
+        refusals=(404, 409),
+    ),
     "POST /api/workflow/runs/{task}/schedule-cancel": Operation(
         answers={200: Answers("the status after it", object_of("*", success={"type": "boolean"}, status=TEXT))},
         parameters=(_KEY,),

@@ -6,7 +6,7 @@ from typing import Final
 
 from holdfast.api.http.routing import Api
 from holdfast.api.http.strict_json import INT64_MAX
-from holdfast.api.workflow import answering, reading, starting
+from holdfast.api.workflow import answering, claiming, reading, starting
 from holdfast.api.workflow.operations import OPERATIONS, SCHEMAS
 from holdfast.api.workflow.refusals import render
 
@@ -17,7 +17,7 @@ def workflow() -> Api:
     """The handlers and error bodies of the Workflow API."""
     return Api(
         name="workflow",
-        handlers=(*starting.HANDLERS, *reading.HANDLERS, *answering.HANDLERS),
+        handlers=(*starting.HANDLERS, *reading.HANDLERS, *answering.HANDLERS, *claiming.HANDLERS),
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=False,

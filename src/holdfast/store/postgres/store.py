@@ -26,6 +26,7 @@ from holdfast.errors import StorageFull, StoreRefused, StoreUnavailable
 from holdfast.model import ApiKey, File, Interrupt, Message, Run, Segment, Status, Step, Thread
 from holdfast.store.base import (
     NO_LIMITS,
+    CallClaim,
     Growth,
     IdempotencyRow,
     InboxRow,
@@ -405,6 +406,13 @@ class PostgresStore:
             return is_repeated and bool(await connection.fetchval(CHANGE["was_revoked"], at, name))
 
         return await self._once(revoke)
+
+    # Tool calls
+
+    async def claim_calls(self, claim: CallClaim) -> set[str]:
+        call_ids = list(claim.call_ids)
+        found = await self._fetch(CHANGE["claim_calls"], claim.number, claim.worker, call_ids, claim.at, claim.until)
+        return {row[0] for row in found}
 
     # Files
 

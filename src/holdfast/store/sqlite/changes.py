@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from holdfast.model import ApiKey, File, Run
-from holdfast.store.base import IdempotencyRow, Lease, Limits, OutboxRow
+from holdfast.store.base import CallClaim, IdempotencyRow, Lease, Limits, OutboxRow
 from holdfast.store.sql import statements
 from holdfast.store.sqlite import reads, rows
 from holdfast.store.sqlite.connection import Connection
@@ -106,3 +106,14 @@ def put_file(connection: Connection, file: File) -> None:
 def outbox_done(connection: Connection, taken: Sequence[OutboxRow]) -> None:
     keys = [(row.number, row.sequence, row.endpoint_id) for row in taken]
     connection.execute(SQL["outbox_done"], (rows.json_text(keys),))
+
+
+def claim_calls(connection: Connection, claim: CallClaim) -> set[str]:
+    given = {
+        "number": claim.number,
+        "worker": claim.worker,
+        "call_ids": rows.json_text(claim.call_ids),
+        "at": claim.at,
+        "until": claim.until,
+    }
+    return {row[0] for row in connection.execute(SQL["claim_calls"], given)}

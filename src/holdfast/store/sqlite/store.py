@@ -25,6 +25,7 @@ from holdfast.model import ApiKey, File, Interrupt, Message, Run, Segment, Statu
 from holdfast.store.base import (
     NO_LIMITS,
     SCHEMA_VERSION,
+    CallClaim,
     Growth,
     IdempotencyRow,
     InboxRow,
@@ -299,6 +300,11 @@ class SQLiteStore:
 
     async def revoke_key(self, name: str, at: int) -> bool:
         return await self._change(changes.revoke_key, name, at)
+
+    # Tool calls
+
+    async def claim_calls(self, claim: CallClaim) -> set[str]:
+        return await self._change(changes.claim_calls, claim)
 
     # Files
 

@@ -100,3 +100,11 @@ INSERT INTO holdfast.meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTH
 
 -- name: set_meta
 INSERT INTO holdfast.meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+
+-- name: claim_calls
+UPDATE holdfast.interrupt_parts SET
+    claim_number = claim_number + CASE WHEN claim_worker IS DISTINCT FROM $2 THEN 1 ELSE 0 END,
+    claim_worker = $2, claim_until = $5
+WHERE number = $1 AND is_open AND answer IS NULL AND tool_call_id = ANY ($3::text[])
+    AND (claim_worker IS NOT DISTINCT FROM $2 OR ($5::bigint > $4::bigint AND (claim_until IS NULL OR claim_until <= $4)))
+RETURNING tool_call_id

@@ -236,3 +236,10 @@ ON CONFLICT (tenant, file_id) DO UPDATE SET
 
 -- name: set_meta
 INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value
+
+-- name: claim_calls
+UPDATE interrupt_parts SET
+    claim_number = claim_number + (claim_worker IS NOT :worker), claim_worker = :worker, claim_until = :until
+WHERE number = :number AND is_open AND answer IS NULL AND tool_call_id IN (SELECT value FROM json_each(:call_ids))
+    AND (claim_worker IS :worker OR (:until > :at AND (claim_until IS NULL OR claim_until <= :at)))
+RETURNING tool_call_id
