@@ -38,7 +38,7 @@ from holdfast.execution.answers import (
     check_repeated,
 )
 from holdfast.execution.codec import decode_result, encode_result
-from holdfast.execution.events import segment_of, started_event
+from holdfast.execution.events import outbox_of, segment_of, started_event
 from holdfast.execution.facts import Given
 from holdfast.execution.fork_point import point_at, point_before
 from holdfast.execution.forking import inherit, with_answers
@@ -56,6 +56,9 @@ from holdfast.model.encoding import decode_event, repair_value
 from holdfast.rates import RateLimiter
 from holdfast.shutdown import Shutdown
 from holdfast.store.base import Behind, CallClaim, RunQuery, Started, StartRun
+
+# In a run's metadata: the endpoint that hears of this run alone. The store looks for it where it fills the outbox.
+WEBHOOK_ENDPOINT: Final = "webhook_endpoint"
 
 _CHILD_NAMESPACE: Final = uuid.UUID("5b8f3c52-6f0e-5d0a-9c50-0c6f5c8a4e11")
 # A run can come to wait without an event of its own; whoever waits for that looks again this often.
@@ -199,7 +202,7 @@ class Runs:
                 start,
                 agent=run.agent,
                 input=decode_result(run.input) if start.input is msgspec.UNSET else start.input,
-                metadata=run.metadata,
+                metadata={name: value for name, value in run.metadata.items() if name != WEBHOOK_ENDPOINT},
                 facts={**start.facts, "forked_from": {"run_id": run.run_id, "sequence": point.sequence}},
                 inherited=inherit(point, steps, interrupts, lambda: self._ids.short("int")),
             ),
@@ -220,6 +223,7 @@ class Runs:
                     **lease,
                 ),
                 segment=segment,
+                outbox=outbox_of(segment, [event]),
                 message=message,
                 supersedes=request.supersedes,
                 idempotency=request.idempotency,

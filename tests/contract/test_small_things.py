@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.clock import HeldClock
 from holdfast.errors import StoreError
-from holdfast.model import ApiKey, File, Kind, Part
+from holdfast.model import ApiKey, Delivery, File, Kind, Part, Record
 from holdfast.store.base import CallClaim, OutboxRow, Store
 from tests.contract.backends import Backend
 from tests.contract.making import answered, held, key_row, question, started, waiting
@@ -226,3 +226,148 @@ async def test_of_workers_that_race_one_has_the_call(store: Store) -> None:
     found = await asyncio.gather(*(store.claim_calls(claim) for claim in claims))
 
     assert sorted(map(len, found)) == [0, 0, 0, 0, 1]
+
+
+# Records
+
+
+def record(name: str = "find", body: bytes = b"{}", **changes: Any) -> Record:
+    given: dict[str, Any] = {
+        "kind": "tool",
+        "tenant": "default",
+        "name": name,
+        "body": body,
+        "created_at": 1,
+        "updated_at": 1,
+    }
+    return Record(**(given | changes))
+
+
+async def test_records_are_put_replaced_listed_and_deleted(backend: Backend) -> None:
+    store = backend.store
+    await store.put_records([record("b"), record("a"), record("a", kind="other"), record("a", tenant="acme")])
+    await store.put_records([record("b", b"new", created_at=7, updated_at=7), record("c ä", number=3)])
+    await store.put_records([])
+    await backend.close()
+    await backend.open()
+    store = backend.store
+
+    assert await store.record("default", "tool", "b") == record("b", b"new", updated_at=7)
+    assert await store.record("default", "tool", "x") is None
+    assert [item.name for item in await store.records("tool", tenant="default")] == ["b", "a", "c ä"]
+    assert [item.tenant for item in await store.records("tool")] == ["default", "default", "acme", "default"]
+    assert [item.name for item in await store.records("tool", number=3)] == ["c ä"]
+    assert await store.delete_record("default", "tool", "a")
+    assert not await store.delete_record("default", "tool", "a")
+    assert await store.record("acme", "tool", "a") is not None
+
+
+# Endpoints and deliveries
+
+
+async def test_an_event_is_noted_for_each_endpoint_that_wants_to_hear_of_the_run(store: Store) -> None:
+    nobody = await started(store, "before", outbox=(OutboxRow("", 0, 0, 5),))
+    await store.put_records(
+        [
+            record("whe_all", kind="endpoint"),
+            record("whe_acme", kind="endpoint", tenant="acme"),
+            record("whe_one", kind="run_endpoint"),
+            record("whe_else", kind="run_endpoint"),
+        ]
+    )
+    row = OutboxRow("", 0, 0, 5)
+    plain = await held(store, "plain", outbox=(row,))
+    named = await started(store, "named", outbox=(row,), metadata={"webhook_endpoint": "whe_one"})
+    foreign = await started(store, "foreign", tenant="acme", outbox=(row,), metadata={"webhook_endpoint": "whe_one"})
+    await plain.append(1, outbox=(OutboxRow("", plain.number, 1, 6),))
+
+    found = {(item.endpoint_id, item.number, item.sequence) for item in await store.outbox(limit=99)}
+
+    assert nobody.number not in {number for _, number, _ in found}
+    assert found == {
+        ("whe_all", plain.number, 0),
+        ("whe_all", plain.number, 1),
+        ("whe_all", named.number, 0),
+        ("whe_one", named.number, 0),
+        ("whe_acme", foreign.number, 0),
+    }
+
+
+def delivery(number: int = 1, **changes: Any) -> Delivery:
+    given: dict[str, Any] = {
+        "delivery_id": f"whd_{number}",
+        "endpoint_id": "whe_1",
+        "tenant": "default",
+        "event_id": f"msg_{number}",
+        "type": "run.started",
+        "number": number,
+        "sequence": 0,
+        "body": b'{"a":"\xc3\xa4"}',
+        "next_attempt_at": 10 + number,
+        "created_at": number,
+    }
+    return Delivery(**(given | changes))
+
+
+async def test_outbox_rows_become_deliveries_once(backend: Backend) -> None:
+    store = backend.store
+    hand = await held(store)
+    rows = [OutboxRow("whe_1", hand.number, 0, 5), OutboxRow("whe_1", hand.number, 1, 5)]
+    await hand.append(outbox=tuple(rows))
+
+    await store.deliver([delivery()], rows[:1])
+    await store.deliver([delivery(delivery_id="whd_9", body=b"other")], rows[:1])
+    await backend.close()
+    await backend.open()
+
+    assert await backend.store.outbox(limit=9) == rows[1:]
+    assert await backend.store.deliveries("whe_1") == [delivery()]
+
+
+async def test_deliveries_are_taken_when_they_are_due_by_one_at_a_time(store: Store) -> None:
+    await store.deliver([delivery(number, endpoint_id=f"whe_{number % 2}") for number in range(1, 6)], [])
+
+    both = await asyncio.gather(*(store.take_deliveries(now=13, until=20, limit=2) for _ in range(2)))
+    busy = await store.take_deliveries(now=15, until=20, limit=9, busy=["whe_1"])
+    later = await store.take_deliveries(now=20, until=30, limit=9)
+
+    assert sorted(item.delivery_id for found in both for item in found) == ["whd_1", "whd_2", "whd_3"]
+    assert [item.delivery_id for item in busy] == ["whd_4"]
+    assert [item.delivery_id for item in later] == ["whd_1", "whd_2", "whd_3", "whd_4", "whd_5"]
+    done = msgspec.structs.replace(later[0], status="delivered", attempts=b"[1]", tries=1, next_attempt_at=None)
+    again = msgspec.structs.replace(later[1], attempts=b"[1]", tries=1, next_attempt_at=25)
+    await store.put_delivery(done)
+    await store.put_delivery(again)
+    assert await store.take_deliveries(now=25, until=30, limit=9) == [again]
+    assert done in await store.deliveries("whe_1")
+
+
+async def test_deliveries_are_listed_held_and_scheduled_anew(store: Store) -> None:
+    await store.deliver([delivery(number) for number in range(1, 5)], [])
+    (first,) = await store.take_deliveries(now=11, until=99, limit=1)
+    await store.put_delivery(msgspec.structs.replace(first, status="failed", next_attempt_at=None, tries=10))
+
+    newest = await store.deliveries("whe_1", limit=2)
+    assert [item.number for item in newest] == [4, 3]
+    assert [item.number for item in await store.deliveries("whe_1", before="whd_3")] == [2, 1]
+    assert [item.number for item in await store.deliveries("whe_1", status="failed")] == [1]
+    assert [item.number for item in await store.deliveries("whe_1", number=2)] == [2]
+    assert await store.hold_deliveries("whe_1") == 3
+    assert await store.take_deliveries(now=99, until=100, limit=9) == []
+    assert await store.replay_deliveries("whe_1", now=50, event_ids=["msg_1", "msg_2", "msg_9"]) == 2
+    assert await store.replay_deliveries("whe_1", now=50, since=3, until=4) == 1
+    assert await store.replay_deliveries("whe_2", now=50, status="held") == 0
+    taken = await store.take_deliveries(now=50, until=60, limit=9)
+    assert [(item.number, item.tries) for item in taken] == [(1, 0), (2, 0), (3, 0)]
+    assert await store.prune_deliveries(3) == 2
+    assert [item.number for item in await store.deliveries("whe_1")] == [4, 3]
+
+
+async def test_an_attempt_that_ends_while_its_endpoint_is_held_stays_held(store: Store) -> None:
+    await store.deliver([delivery()], [])
+    (taken,) = await store.take_deliveries(now=99, until=100, limit=1)
+    await store.hold_deliveries("whe_1")
+
+    await store.put_delivery(msgspec.structs.replace(taken, tries=1, next_attempt_at=200))
+
+    assert [item.status for item in await store.deliveries("whe_1")] == ["held"]

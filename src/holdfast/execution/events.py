@@ -14,6 +14,8 @@ from holdfast.journal.chunk import chain
 from holdfast.model import Failure, Interrupt, Kind, Part, Run, Segment
 from holdfast.model.encoding import encode_event, encode_fields, format_time
 from holdfast.model.interrupt import shown_answer
+from holdfast.model.lifecycle import NOTABLE_EVENTS
+from holdfast.store.base import OutboxRow
 
 # Of a tool call that nobody answered in time.
 EXPIRED_CODE: Final = "tool_response_timeout"
@@ -37,6 +39,17 @@ def segment_of(run: Run, events: Sequence[tuple[str, str]], stamp: Callable[[], 
         last_timestamp=timestamp,
         body=body,
         hash=chain(run.head_hash, body),
+    )
+
+
+def outbox_of(segment: Segment | None, events: Sequence[tuple[str, str]]) -> tuple[OutboxRow, ...]:
+    """The rows of the outbox that go with a segment of these events."""
+    if segment is None:
+        return ()
+    return tuple(
+        OutboxRow("", segment.number, segment.first + place, segment.last_timestamp)
+        for place, (name, _) in enumerate(events)
+        if name in NOTABLE_EVENTS
     )
 
 

@@ -29,6 +29,7 @@ from holdfast.execution.events import (
     answered,
     cancelled_event,
     error_event,
+    outbox_of,
     segment_of,
     void_interrupt,
 )
@@ -324,6 +325,7 @@ class Facts:
                 error=end if isinstance(end, Failure) else None,
                 ended_at=now,
                 release=True,
+                outbox=outbox_of(segment, events),
                 interrupts=tuple(
                     msgspec.structs.replace(item, resolved_sequence=segment.first + index)
                     for index, (_, item) in enumerate(voided)
@@ -378,12 +380,14 @@ def _append_of(
     is_resolved = any(not head.is_pending for head in heads)
 
     def build(stamp: Callable[[], int]) -> Write:
+        segment = segment_of(run, events, stamp) if events else None
         return Append(
             number=run.number,
             lease_epoch=run.lease_epoch,
             tail=run.tail_sequence,
             unleased=True,
-            segment=segment_of(run, events, stamp) if events else None,
+            segment=segment,
+            outbox=outbox_of(segment, events),
             # A run that waits goes on with any resolved interrupt; one whose holder died is claimed anyway.
             status=Status.QUEUED if run.status is Status.WAITING and is_resolved else None,
             interrupts=tuple(heads),

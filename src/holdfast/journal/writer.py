@@ -22,8 +22,8 @@ from holdfast.errors import HoldfastError, LeaseLost
 from holdfast.journal.chunk import Chunk, chain
 from holdfast.model import Interrupt, Message, Run, Segment, Step
 from holdfast.model.encoding import encode_text, event_type, format_time
-from holdfast.model.lifecycle import TERMINAL_EVENTS
-from holdfast.store.base import Answered, Append
+from holdfast.model.lifecycle import NOTABLE_EVENTS, TERMINAL_EVENTS
+from holdfast.store.base import Answered, Append, OutboxRow
 
 if TYPE_CHECKING:
     from holdfast.journal.journal import Journal
@@ -70,6 +70,7 @@ class Writer:
         self._answers: list[Answered] = []
         self._inbox_done: list[int] = []
         self._messages: list[Message] = []
+        self._outbox: list[OutboxRow] = []
         self._changes: dict[str, Any] = {}
         self._is_dirty = False
         self._takes = 0  # how often the committer took what was pending,
@@ -174,6 +175,8 @@ class Writer:
         self.size += len(line)
         if mark is not None:
             self._mark(sequence, mark)
+        if name in NOTABLE_EVENTS:
+            self._outbox.append(OutboxRow("", self.number, sequence, timestamp))
         return line
 
     def _note(self) -> None:
@@ -299,6 +302,9 @@ class Writer:
         if self._messages:
             attached["messages"] = tuple(self._messages)
             self._messages = []
+        if self._outbox:
+            attached["outbox"] = tuple(self._outbox)
+            self._outbox = []
         return attached
 
     def _mark(self, sequence: int, key: str) -> None:

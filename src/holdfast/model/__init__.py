@@ -2,6 +2,7 @@
 
 from holdfast.model.interrupt import Interrupt, Kind, Part
 from holdfast.model.lifecycle import Restart, Status
+from holdfast.model.record import Delivery, Record
 from holdfast.model.run import (
     DEFAULT_TENANT,
     ApiKey,
@@ -19,12 +20,14 @@ __all__ = [
     "DEFAULT_TENANT",
     "ApiKey",
     "Cancel",
+    "Delivery",
     "Failure",
     "File",
     "Interrupt",
     "Kind",
     "Message",
     "Part",
+    "Record",
     "Restart",
     "Run",
     "Segment",

@@ -52,6 +52,9 @@ TERMINAL_EVENTS: Final[Mapping[str, Status]] = {
     "cancelled": Status.CANCELLED,
 }
 
+# What those want to hear of who do not follow a run: its begin, its waits and its end.
+NOTABLE_EVENTS: Final = frozenset({"started", "interrupt", "interrupt_resolved", *TERMINAL_EVENTS})
+
 
 def check_transition(before: Status, after: Status) -> None:
     """

@@ -21,12 +21,17 @@ import msgspec
 
 from holdfast.errors import HoldfastError
 from holdfast.model import ApiKey, Cancel, Failure, File, Interrupt, Message, Run, Segment, Status, Step, Thread
+from holdfast.store.records import Records
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class OutboxRow(msgspec.Struct, frozen=True):
-    """A webhook to be sent: the sender builds the body once, from the event that the row points at."""
+    """
+    A webhook to be sent: the sender builds the body once, from the event that the row points at.
+
+    A write brings it without an endpoint; the store makes a row of it for each endpoint that wants to hear of the run.
+    """
 
     endpoint_id: str
     number: int
@@ -286,7 +291,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     everything: bool = False  # hints were missed, or were too many: look at all that is followed
 
 
-class Store(Protocol):
+class Store(Records, Protocol):
     """The contract. Every method may raise StoreUnavailable; every write StorageFull."""
 
     async def open(self) -> StoreInfo:

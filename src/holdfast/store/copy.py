@@ -154,6 +154,15 @@ TABLES: Final = (
     ),
     Table("api_keys", ("id",), _names("name hash role tenant created_at revoked_at")),
     Table("outbox", ("id",), _names("endpoint_id number sequence created_at")),
+    Table("records", ("id",), _names("tenant kind name number body created_at updated_at")),
+    Table(
+        "deliveries",
+        ("id",),
+        _names(
+            "delivery_id endpoint_id tenant event_id type number sequence status body attempts tries next_attempt_at "
+            "locked_until created_at"
+        ),
+    ),
 )
 
 Progress: TypeAlias = Callable[[str, int], None]

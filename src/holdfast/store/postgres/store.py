@@ -53,6 +53,7 @@ from holdfast.store.postgres.connection import (
 )
 from holdfast.store.postgres.notices import Notices
 from holdfast.store.postgres.reads import PAGE_SEGMENTS_MAX, runs_query
+from holdfast.store.postgres.records import PostgresRecords
 from holdfast.store.postgres.verdicts import Replay, in_progress
 from holdfast.store.postgres.writer import Writer, limits_of
 from holdfast.store.sql import statements
@@ -71,7 +72,7 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
-class PostgresStore:
+class PostgresStore(PostgresRecords):
     """
     A store in a Postgres database; the contract is that of `Store`.
 

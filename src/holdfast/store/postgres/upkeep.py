@@ -30,6 +30,8 @@ TABLES_OF_RUNS: Final = (
     "interrupt_parts",
     "inbox",
     "outbox",
+    "deliveries",
+    "records",
     "idempotency",
     "files",
     "heads",

@@ -44,6 +44,7 @@ from holdfast.store.sqlite.connection import Connection, connect_reader, connect
 from holdfast.store.sqlite.contents import Contents
 from holdfast.store.sqlite.place import Place, sync_directory
 from holdfast.store.sqlite.readers import Readers
+from holdfast.store.sqlite.records import SQLiteRecords
 from holdfast.store.sqlite.writer import Writer
 from holdfast.store.sqlite.writes import Writes
 
@@ -54,7 +55,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class SQLiteStore:
+class SQLiteStore(SQLiteRecords):
     """
     A store in a directory of this machine; the contract is that of `Store`.
 

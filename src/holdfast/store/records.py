@@ -1,0 +1,81 @@
+"""
+The part of the store's contract that is about records and deliveries; see `Store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from holdfast.model import Delivery, Record
+    from holdfast.store.base import OutboxRow
+
+
+class Records(Protocol):
+    """Small named things beside runs, and what is sent to endpoints."""
+
+    async def put_records(self, records: Sequence[Record]) -> None:
+        """Insert them, or replace those of the same kind, tenant and name, but for `created_at`; all or none."""
+        ...
+
+    async def record(self, tenant: str, kind: str, name: str) -> Record | None: ...
+
+    async def records(self, kind: str, *, tenant: str | None = None, number: int | None = None) -> list[Record]:
+        """Those of a kind, in the order in which they were first put; of one tenant or one run, if that is given."""
+        ...
+
+    async def delete_record(self, tenant: str, kind: str, name: str) -> bool:
+        """Whether it was there."""
+        ...
+
+    async def deliver(self, deliveries: Sequence[Delivery], taken: Sequence[OutboxRow]) -> None:
+        """
+        Take rows out of the outbox, and have these deliveries instead; in one transaction. Of an event that is on its way
+        to its endpoint already, nothing changes.
+        """
+        ...
+
+    async def take_deliveries(self, *, now: int, until: int, limit: int, busy: Sequence[str] = ()) -> list[Delivery]:
+        """
+        Some that are due, the oldest first, but none for the endpoints in `busy`. Nobody else gets them before `until`, or
+        before `put_delivery`.
+        """
+        ...
+
+    async def put_delivery(self, delivery: Delivery) -> None:
+        """Note what became of an attempt; whoever took it has it no more. A held one stays held."""
+        ...
+
+    async def deliveries(
+        self,
+        endpoint_id: str,
+        *,
+        status: str | None = None,
+        number: int | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[Delivery]:
+        """Those of an endpoint, newest first; `before` is the id of the one behind which to go on."""
+        ...
+
+    async def replay_deliveries(
+        self,
+        endpoint_id: str,
+        *,
+        now: int,
+        event_ids: Sequence[str] | None = None,
+        status: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> int:
+        """Schedule those that fit all that is given anew, for now, as if none was tried; their number comes back."""
+        ...
+
+    async def hold_deliveries(self, endpoint_id: str) -> int:
+        """Let the pending ones of an endpoint wait for a replay."""
+        ...
+
+    async def prune_deliveries(self, before: int) -> int:
+        """Delete those that were made before this time."""
+        ...

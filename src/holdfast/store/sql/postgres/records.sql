@@ -1,0 +1,68 @@
+-- name: put_records
+INSERT INTO holdfast.records (kind, tenant, name, number, body, created_at, updated_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[])
+ON CONFLICT (kind, tenant, md5(name)) DO UPDATE SET
+    number = excluded.number, body = excluded.body, updated_at = excluded.updated_at
+
+-- name: record
+SELECT kind, tenant, name, number, body, created_at, updated_at FROM holdfast.records
+WHERE kind = $1 AND tenant = $2 AND md5(name) = md5($3) AND name = $3
+
+-- name: records
+SELECT kind, tenant, name, number, body, created_at, updated_at FROM holdfast.records
+WHERE kind = $1 AND ($2::text IS NULL OR tenant = $2) AND ($3::bigint IS NULL OR number = $3) ORDER BY id
+
+-- name: delete_record
+DELETE FROM holdfast.records WHERE kind = $1 AND tenant = $2 AND md5(name) = md5($3) AND name = $3 RETURNING 1
+
+-- name: put_new_deliveries
+INSERT INTO holdfast.deliveries (
+    delivery_id, endpoint_id, tenant, event_id, type, number, sequence, status, body, attempts, tries, next_attempt_at,
+    locked_until, created_at
+)
+SELECT x.delivery_id, x.endpoint_id, x.tenant, x.event_id, x.type, x.number, x.sequence, x.status, x.body, x.attempts,
+    x.tries, x.next_attempt_at, 0, x.created_at
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::text[], $9::bytea[],
+    $10::bytea[], $11::bigint[], $12::bigint[], $13::bigint[]
+) AS x (
+    delivery_id, endpoint_id, tenant, event_id, type, number, sequence, status, body, attempts, tries, next_attempt_at,
+    created_at
+) ON CONFLICT DO NOTHING
+
+-- name: take_deliveries
+WITH due AS (
+    SELECT id FROM holdfast.deliveries
+    WHERE status = 'pending' AND next_attempt_at <= $1 AND locked_until <= $1 AND endpoint_id <> ALL ($4::text[])
+    ORDER BY next_attempt_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+UPDATE holdfast.deliveries d SET locked_until = $2 FROM due WHERE d.id = due.id
+RETURNING d.delivery_id, d.endpoint_id, d.tenant, d.event_id, d.type, d.number, d.sequence, d.status, d.body, d.attempts,
+    d.tries, d.next_attempt_at, d.created_at
+
+-- name: put_delivery
+UPDATE holdfast.deliveries SET
+    status = CASE WHEN status = 'held' AND $2 = 'pending' THEN status ELSE $2 END,
+    attempts = $3, tries = $4, next_attempt_at = $5, locked_until = 0
+WHERE delivery_id = $1
+
+-- name: deliveries
+SELECT delivery_id, endpoint_id, tenant, event_id, type, number, sequence, status, body, attempts, tries,
+    next_attempt_at, created_at
+FROM holdfast.deliveries
+WHERE endpoint_id = $1 AND ($2::text IS NULL OR status = $2) AND ($3::bigint IS NULL OR number = $3)
+    AND ($4::text IS NULL OR id < (SELECT id FROM holdfast.deliveries WHERE delivery_id = $4))
+ORDER BY id DESC LIMIT $5
+
+-- name: replay_deliveries
+UPDATE holdfast.deliveries SET status = 'pending', tries = 0, next_attempt_at = $2, locked_until = 0
+WHERE endpoint_id = $1 AND ($3::text[] IS NULL OR event_id = ANY ($3)) AND ($4::text IS NULL OR status = $4)
+    AND ($5::bigint IS NULL OR created_at >= $5) AND ($6::bigint IS NULL OR created_at < $6)
+RETURNING 1
+
+-- name: hold_deliveries
+UPDATE holdfast.deliveries SET status = 'held', next_attempt_at = NULL
+WHERE endpoint_id = $1 AND status = 'pending' RETURNING 1
+
+-- name: prune_deliveries
+WITH gone AS (DELETE FROM holdfast.deliveries WHERE created_at < $1 RETURNING 1) SELECT count(*) FROM gone

@@ -1,0 +1,55 @@
+-- name: put_record
+INSERT INTO records (kind, tenant, name, number, body, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (kind, tenant, name) DO UPDATE SET
+    number = excluded.number, body = excluded.body, updated_at = excluded.updated_at
+
+-- name: record
+SELECT kind, tenant, name, number, body, created_at, updated_at FROM records WHERE kind = ? AND tenant = ? AND name = ?
+
+-- name: records
+SELECT kind, tenant, name, number, body, created_at, updated_at FROM records
+WHERE kind = :kind AND (:tenant IS NULL OR tenant = :tenant) AND (:number IS NULL OR number = :number) ORDER BY id
+
+-- name: delete_record
+DELETE FROM records WHERE kind = ? AND tenant = ? AND name = ?
+
+-- name: put_new_delivery
+INSERT INTO deliveries (
+    delivery_id, endpoint_id, tenant, event_id, type, number, sequence, status, body, attempts, tries, next_attempt_at,
+    locked_until, created_at
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT DO NOTHING
+
+-- name: take_deliveries
+UPDATE deliveries SET locked_until = :until WHERE id IN (
+    SELECT id FROM deliveries
+    WHERE status = 'pending' AND next_attempt_at <= :now AND locked_until <= :now
+        AND endpoint_id NOT IN (SELECT value FROM json_each(:busy))
+    ORDER BY next_attempt_at, id LIMIT :limit
+) RETURNING delivery_id, endpoint_id, tenant, event_id, type, number, sequence, status, body, attempts, tries,
+    next_attempt_at, created_at
+
+-- name: put_delivery
+UPDATE deliveries SET
+    status = CASE WHEN status = 'held' AND :status = 'pending' THEN status ELSE :status END,
+    attempts = :attempts, tries = :tries, next_attempt_at = :next_attempt_at, locked_until = 0
+WHERE delivery_id = :delivery_id
+
+-- name: deliveries
+SELECT delivery_id, endpoint_id, tenant, event_id, type, number, sequence, status, body, attempts, tries,
+    next_attempt_at, created_at
+FROM deliveries
+WHERE endpoint_id = :endpoint_id AND (:status IS NULL OR status = :status) AND (:number IS NULL OR number = :number)
+    AND (:before IS NULL OR id < (SELECT id FROM deliveries WHERE delivery_id = :before))
+ORDER BY id DESC LIMIT :limit
+
+-- name: replay_deliveries
+UPDATE deliveries SET status = 'pending', tries = 0, next_attempt_at = :now, locked_until = 0
+WHERE endpoint_id = :endpoint_id AND (:status IS NULL OR status = :status)
+    AND (:event_ids IS NULL OR event_id IN (SELECT value FROM json_each(:event_ids)))
+    AND (:since IS NULL OR created_at >= :since) AND (:until IS NULL OR created_at < :until)
+
+-- name: hold_deliveries
+UPDATE deliveries SET status = 'held', next_attempt_at = NULL WHERE endpoint_id = ? AND status = 'pending'
+
+-- name: prune_deliveries
+DELETE FROM deliveries WHERE created_at < ?
