@@ -282,6 +282,7 @@ class Server:
                 agent_runs_max=settings.agent_runs_max,
                 drain_seconds=settings.drain_seconds,
                 lease_seconds=settings.lease_seconds,
+                tool_expires_seconds=settings.tool_expires_seconds,
                 renew_seconds=settings.lease_seconds / 4,
                 events_allowed=settings.events_allowed,
             ),

@@ -123,6 +123,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=1, le=300, description="how long a process holds its runs unheard; not normally changed"),
     ] = 8.0
+    tool_expires_seconds: Annotated[
+        float,
+        Meta(ge=1, le=2_592_000, description="after which a tool call that the caller leaves unanswered expires"),
+    ] = 86_400.0
     retention_days: Annotated[float, Meta(gt=0, description="days that the journal of a finished run is kept")] = 30.0
     run_retention_days: Annotated[float, Meta(gt=0, description="days that the row of a finished run is kept")] = 365.0
     queue_max: Annotated[int, Meta(ge=0, description="queued runs from which on new ones are refused")] = 10_000

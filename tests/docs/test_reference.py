@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from holdfast import errors
-from holdfast.api import control, engine, runtime
+from holdfast.api import control, engine, runtime, workflow
 from holdfast.api.engine.codes import engine_code
 from holdfast.api.engine.refusals import answer_of
 from holdfast.api.http.errors import HttpError, MethodNotAllowed, UnknownParameter
@@ -33,8 +33,9 @@ REFERENCE: Final = {
     "runtime": DOCS / "api" / "runtime.md",
     "engine": DOCS / "api" / "engine.md",
     "control": DOCS / "api" / "control.md",
+    "workflow": DOCS / "api" / "workflow.md",
 }
-APIS: Final = (runtime.api(), engine.api(), control.api())
+APIS: Final = (runtime.api(), engine.api(), control.api(), workflow.api())
 
 Route = tuple[str, str]
 

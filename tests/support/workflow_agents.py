@@ -120,3 +120,23 @@ typed.spec = msgspec.structs.replace(
         "required": ["city"],
     },
 )
+
+
+@agent("reader", restart="always")
+async def reader(context: Context, input: dict[str, Any]) -> list[Any]:
+    """Names, types and lengths of the files in its slots."""
+    slots = {**input["strings"], **input["images"]}
+    found = []
+    for _, reference in sorted(slots.items()):
+        file = await context.file(reference)
+        found.append([file.name, file.media_type, len(file.content)])
+    return found
+
+
+@agent("finder", restart="always")
+async def finder(context: Context, input: dict[str, Any]) -> str:
+    """Asks for `crm.lookup` with the arguments in slot "1"."""
+    try:
+        return await context.call_tool("crm.lookup", input["strings"]["1"])
+    except ToolCallFailed as error:
+        return f"failed: {error.message}"

@@ -32,6 +32,7 @@ from holdfast.execution.emitting import (
     text_of,
     token_fields,
 )
+from holdfast.execution.files import GivenFile
 from holdfast.execution.steps import OpenStep, Retry, failure_of, raise_recorded
 from holdfast.model import Interrupt, Kind, Message, Part, Step
 from holdfast.model.interrupt import encode_answer
@@ -522,6 +523,7 @@ class Context(Emitting):
         expires_in: float | None = None,
         on_expiry: str | None = None,
         default: str | None = None,
+        key: str | None = None,
     ) -> str:
         """
         Have the caller of this run execute a tool in its own process, and return what it answers.
@@ -530,11 +532,15 @@ class Context(Emitting):
 
         Args:
             name: `tool` or `namespace.tool`.
-            expires_in: seconds until the call counts as unanswered (default: 24 hours).
-            on_expiry: error (default), default (then `default` is the output), or fail (the run fails).
+            expires_in: seconds until the call counts as unanswered (default: that of the registered tool, else
+                HOLDFAST_TOOL_EXPIRES_SECONDS, 24 hours).
+            on_expiry: error, default (then `default` is the output), or fail (the run fails). Without it and without
+                `default` it is as the registered tool says, else error.
+            key: names the call in this run; default is the tool's name and its occurrence.
 
         Raises:
-            ToolCallFailed: the caller answered with an error, or not in time.
+            ToolCallFailed: the caller answered with an error, or not in time; or the arguments break the registered
+                schema, and nobody was asked.
             ToolDenied: the agent's policy does not allow the tool. The caller was not asked.
         """
         arguments = encode_result(args or {}, what=f"the arguments of {name}")
@@ -542,11 +548,11 @@ class Context(Emitting):
             await self._tell_denied(name, arguments)
             raise ToolDenied(f"the agent's policy does not allow the tool {name!r}", tool=name)
         answered = await self._execution.rounds.call(
-            self.step_key(f"call:{name}"),
+            self.step_key(f"call:{name}", key),
             name,
             arguments,
             expires_in=expires_in,
-            on_expiry=on_expiry or ("error" if default is None else "default"),
+            on_expiry=on_expiry,
             default=default,
         )
         value = decode_result(answered.answer or b"null")
@@ -558,6 +564,15 @@ class Context(Emitting):
         call: dict[str, Any] = {"tool": name, "tool_call_id": self._execution.ids.short("call")}
         await self.event("tool_call", **call, input=msgspec.Raw(arguments))
         await self.event("tool_result", **call, error=ToolDenied.code, message=f"the policy does not allow {name}")
+
+    async def file(self, reference: str) -> GivenFile:
+        """
+        A file that this run was given, by the reference in its input.
+
+        Raises:
+            FileNotFound: the tenant has no such file (any more).
+        """
+        return await self._execution.file(reference)
 
     async def run(self, agent: str, input: Any = None) -> Any:
         """

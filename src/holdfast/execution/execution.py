@@ -15,7 +15,7 @@ It ends in one of these ways, and each writes its last words in one commit:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from holdfast.errors import (
+    FileNotFound,
     HoldfastError,
     Interrupted,
     LeaseLost,
@@ -32,6 +33,7 @@ from holdfast.errors import (
     ToolCallFailed,
 )
 from holdfast.execution.admission import Shaped, cut, off_loop, shaped
+from holdfast.execution.client_tools import ClientTool
 from holdfast.execution.codec import VALUE_BYTES_MAX, decode_result, encode_result
 from holdfast.execution.context import Context, set_current
 from holdfast.execution.events import (
@@ -43,6 +45,7 @@ from holdfast.execution.events import (
     interrupt_event,
     void_interrupt,
 )
+from holdfast.execution.files import GivenFile
 from holdfast.execution.guarded import GuardedWriter, clean_interrupt, violation
 from holdfast.execution.program import Program, Result, spec_of
 from holdfast.execution.record import Record
@@ -154,6 +157,21 @@ class Execution:
         """Call a plain function in a thread, as soon as one of the process's threads is free."""
         async with self.threads:
             return await run_in_thread(function, *args, **kwargs)
+
+    async def file(self, reference: str) -> GivenFile:
+        """A file of the run's tenant; raises FileNotFound. Where the store is away it is waited for."""
+        found = await self._worker.insist(lambda: self._worker.journal.store.file(self.run.tenant, reference))
+        if found is None:
+            raise FileNotFound(f"there is no file {reference!r}")
+        return GivenFile(found[0].name, found[0].media_type, found[1])
+
+    async def client_tools(self) -> Mapping[str, ClientTool]:
+        """The registered tools of the run's tenant, by full name. Where the store is away it is waited for."""
+        return await self._worker.insist(lambda: self._worker.client_tools.of(self.run.tenant))
+
+    @property
+    def tool_expires_seconds(self) -> float:
+        return self._worker.settings.tool_expires_seconds
 
     async def run_child(self, agent: str, input: Any, occurrence: int) -> Any:
         """Start a child run, or find the one that was started before, and wait for its output."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 CALLS_MAX = 64
 ROUND_BYTES_MAX = 1024 * 1024
 CALL_BYTES_MAX = 256 * 1024
-EXPIRES_SECONDS = 86_400.0
 
 
 class _Call(msgspec.Struct):
@@ -48,9 +47,23 @@ class Rounds:
         }
 
     async def call(
-        self, key: str, name: str, input: bytes, *, expires_in: float | None, on_expiry: str, default: str | None
+        self,
+        key: str,
+        name: str,
+        input: bytes,
+        *,
+        expires_in: float | None,
+        on_expiry: str | None,
+        default: str | None,
     ) -> Part:
-        """Ask for one call, or find what was asked under this key before; the answered part is returned."""
+        """
+        Ask for one call, or find what was asked under this key before; the answered part is returned. What is not given
+        is that of the registered tool.
+
+        Raises:
+            ToolCallFailed: the arguments break the registered schema; nobody was asked.
+            ValueError: they are too long.
+        """
         execution = self._execution
         known = execution.record.step(key)
         if known is not None and known.output is not None:
@@ -61,6 +74,15 @@ class Rounds:
         else:
             if len(input) > CALL_BYTES_MAX:
                 raise ValueError(f"the arguments of {name} have {len(input)} bytes; {CALL_BYTES_MAX} are allowed")
+            tool = (await execution.client_tools()).get(name)
+            if tool is not None:
+                tool.check(msgspec.json.decode(input))
+                expires_in = tool.expires_in if expires_in is None else expires_in
+                if on_expiry is None and default is None:
+                    on_expiry, default = tool.on_expiry, tool.default
+            if expires_in is None:
+                expires_in = execution.tool_expires_seconds
+            on_expiry = on_expiry or ("error" if default is None else "default")
             call_id = execution.ids.short("call")
             interrupt = await self._ask(key, name, call_id, input, expires_in, on_expiry, default)
         try:
@@ -74,7 +96,7 @@ class Rounds:
         name: str,
         call_id: str,
         input: bytes,
-        expires_in: float | None,
+        expires_in: float,
         on_expiry: str,
         default: str | None,
     ) -> Interrupt:
@@ -92,7 +114,7 @@ class Rounds:
             tool=tool,
             namespace=namespace,
             input=input,
-            expires_at=now + int((expires_in or EXPIRES_SECONDS) * 1_000_000),
+            expires_at=now + int(expires_in * 1_000_000),
             on_expiry=on_expiry,
             default=answer,
         )

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from holdfast.errors import Cancelled, InvalidOutput
 from holdfast.execution.context import Approval, Context, in_step, scope
 from holdfast.execution.emitting import Emitting, canonical_fields, checked_token, progress_fields, raise_ended, text_of
+from holdfast.execution.files import GivenFile
 from holdfast.execution.released import Released
 from holdfast.execution.steps import Retry, raise_recorded
 from holdfast.model import Message
@@ -167,6 +168,10 @@ class SyncContext(Emitting):
     def call_tool(self, name: str, args: dict[str, Any] | None = None, **options: Any) -> str:
         """Have the caller execute a tool; see `Context.call_tool`."""
         return self._wait(self._context.call_tool(name, args, **options))
+
+    def file(self, reference: str) -> GivenFile:
+        """A file that this run was given; see `Context.file`."""
+        return self._wait(self._context.file(reference))
 
     def run(self, agent: str, input: Any = None) -> Any:
         """Run another agent as a child and return its output."""

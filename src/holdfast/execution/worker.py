@@ -19,6 +19,7 @@ import structlog
 from holdfast.clock import Clock
 from holdfast.errors import AgentMissing, HoldfastError, LeaseLost, StorageFull, StoreError, StoreUnavailable
 from holdfast.execution.carrying import carry_contexts
+from holdfast.execution.client_tools import ClientTools
 from holdfast.execution.context import get_current_context
 from holdfast.execution.execution import Ending, Execution
 from holdfast.execution.facts import Facts
@@ -55,6 +56,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     scan_seconds: float = 1.0
     grace_seconds: float = 0.25  # a waiting run is kept in memory so long: the answer often comes at once
     cancel_seconds: float = 4.5  # after this, a run is cancelled whether or not its code has returned
+    tool_expires_seconds: float = 86_400.0  # of a tool call whose asker sets no deadline
     drain_seconds: float = 8.0
     holder_seconds: float = 5.0
     pending_bytes_max: int = PENDING_BYTES_MAX
@@ -81,6 +83,7 @@ class Worker:
         self.facts = Facts(journal, self)
         self.threads = asyncio.Semaphore(self.settings.threads_max)
         self.tally = Tally()
+        self.client_tools = ClientTools(journal.store, clock)
         self.tracing: Tracing | None = None
         self.is_stopping = False
         self.start_child: Callable[[Run, str, Any, int], Awaitable[Any]] | None = None

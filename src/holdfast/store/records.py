@@ -29,6 +29,10 @@ class Records(Protocol):
         """Whether it was there."""
         ...
 
+    async def attach_files(self, tenant: str, file_ids: Sequence[str], number: int) -> None:
+        """Keep these files with a run from now on; those that go with one already stay with it."""
+        ...
+
     async def deliver(self, deliveries: Sequence[Delivery], taken: Sequence[OutboxRow]) -> None:
         """
         Take rows out of the outbox, and have these deliveries instead; in one transaction. Of an event that is on its way

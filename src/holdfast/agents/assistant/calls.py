@@ -30,8 +30,10 @@ from holdfast.errors import (
     OutcomeUnknown,
     PermissionDenied,
     StoreError,
+    ToolCallFailed,
     ToolDenied,
 )
+from holdfast.execution.client_tools import ClientTool
 from holdfast.execution.codec import encode_result
 from holdfast.model.encoding import repair_value
 
@@ -70,7 +72,8 @@ class RecordedTools(AbstractToolset[Turn]):
         return "holdfast"
 
     async def get_tools(self, ctx: RunContext[Turn]) -> dict[str, ToolsetTool[Turn]]:
-        return self._tools
+        own = ctx.deps.client_tools
+        return {**self._tools, **{name: self._of_caller(tool) for name, tool in own.items()}} if own else self._tools
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Turn], tool: ToolsetTool[Turn]
@@ -81,19 +84,46 @@ class RecordedTools(AbstractToolset[Turn]):
         Raises:
             ToolFailed: it failed; the model reads why.
         """
+        assert ctx.tool_call_id is not None
+        of_caller = ctx.deps.client_tools.get(name)
+        if of_caller is not None:
+            return await ask_caller(ctx.deps, of_caller, ctx.tool_call_id, tool_args)
         declared = ctx.deps.tools.get(name)
         assert declared is not None
-        assert ctx.tool_call_id is not None
         outcome = await carry_out(ctx.deps, declared, ctx.tool_call_id, tool_args)
         if outcome.error is not None:
             raise ToolFailed(f"{outcome.error}: {outcome.message}")
         return outcome.output
+
+    def _of_caller(self, tool: ClientTool) -> ToolsetTool[Turn]:
+        definition = ToolDefinition(
+            name=tool.name, description=tool.description, parameters_json_schema=tool.schema, strict=tool.strict or None
+        )
+        return ToolsetTool(toolset=self, tool_def=definition, max_retries=RETRIES_MAX, args_validator=_ANY_OBJECT)
 
     def _declared(self, tool: Tool[Any]) -> ToolsetTool[Turn]:
         definition = ToolDefinition(
             name=tool.name, description=tool.description, parameters_json_schema=tool.parameters
         )
         return ToolsetTool(toolset=self, tool_def=definition, max_retries=RETRIES_MAX, args_validator=_ANY_OBJECT)
+
+
+async def ask_caller(turn: Turn, tool: ClientTool, tool_call_id: str, arguments: dict[str, Any]) -> str:
+    """
+    Have the caller of the run execute a call; calls of one response are asked as one round, or as several where they are
+    too many.
+
+    Raises:
+        ToolFailed: it failed, nobody answered in time, or the arguments do not fit; the model reads why.
+    """
+    try:
+        return await turn.context.call_tool(tool.full_name, arguments, key=f"call:{turn.call_key(tool_call_id)}")
+    except ToolDenied as exc:
+        raise ToolFailed(f"{exc.code}: {exc.message}") from exc
+    except ToolCallFailed as exc:
+        raise ToolFailed(exc.message) from exc
+    except ValueError as exc:
+        raise ToolFailed(f"invalid_input: {exc}") from exc
 
 
 async def carry_out(turn: Turn, tool: Tool[Any], tool_call_id: str, arguments: dict[str, Any]) -> Outcome:

@@ -19,6 +19,7 @@ from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model
 from pydantic_ai.settings import ModelSettings
 
+from holdfast.agents.assistant.callers_tools import client_tools_of
 from holdfast.agents.assistant.calls import RETRIES_MAX, RecordedTools
 from holdfast.agents.assistant.history import detail_of, model_messages, user_content
 from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel, Sleep
@@ -45,10 +46,12 @@ class Loop:
         instructions: str,
         max_tokens: int | None,
         iterations_max: int,
+        client_tools: Sequence[str] = (),
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._model = model
         self._tools = tools
+        self._client_tools = client_tools
         self._toolset = RecordedTools(tools)
         self._settings = _settings(model, max_tokens)
         self._iterations_max = iterations_max
@@ -67,7 +70,7 @@ class Loop:
         Raises:
             ModelFailed: the provider did not answer.
         """
-        turn = Turn(context, self._tools)
+        turn = Turn(context, self._tools, await client_tools_of(context, self._client_tools, self._tools))
         history = model_messages(await context.history())
         with capture_run_messages() as messages:
             try:

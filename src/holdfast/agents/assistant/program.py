@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, is_offline
@@ -58,9 +59,14 @@ class AssistantProgram:
         instructions: str = INSTRUCTIONS,
         max_tokens: int | None = MAX_TOKENS,
         iterations_max: int = ITERATIONS_MAX,
+        client_tools: Sequence[str] = ("*",),
         offline_word_delay_seconds: float = WORD_DELAY_SECONDS,
     ) -> None:
         """
+        Args:
+            client_tools: which registered tools its model may have its caller execute: full names, or patterns such
+                as `crm.*`.
+
         Raises:
             ModelNotConfigured: the settings name no usable model.
         """
@@ -72,6 +78,7 @@ class AssistantProgram:
         self._instructions = instructions
         self._max_tokens = max_tokens
         self._iterations_max = iterations_max
+        self.client_tools = tuple(client_tools)
         self._word_delay_seconds = offline_word_delay_seconds
         self._loop: Loop | None = None
         self._loading = threading.Lock()
@@ -108,6 +115,7 @@ class AssistantProgram:
             instructions=self._instructions,
             max_tokens=self._max_tokens,
             iterations_max=self._iterations_max,
+            client_tools=self.client_tools,
         )
 
 

@@ -165,6 +165,8 @@ async def _report_call(turn: Turn, part: ToolCallPart) -> None:
     is tried. A call that cannot be carried out at all gets its result here; the agent tells the model by itself.
     """
     arguments, problem = _arguments(part)
+    if problem is None and part.tool_name in turn.client_tools:
+        return  # it is told when it is asked, under the id that its caller answers
     await turn.context.event("tool_call", tool=part.tool_name, tool_call_id=part.tool_call_id, input=arguments)
     if turn.tools.get(part.tool_name) is None:
         problem = ("unknown_tool", f"there is no tool {part.tool_name!r}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
@@ -14,6 +15,7 @@ from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from holdfast.agents.tools import Tool, Tools
 
 if TYPE_CHECKING:
+    from holdfast.execution.client_tools import ClientTool
     from holdfast.execution.context import Context
 
 # How many tools of one turn execute at the same time.
@@ -26,9 +28,10 @@ PARAGRAPH = "\n\n"
 class Turn:
     """The turn of a conversation that is being executed."""
 
-    def __init__(self, context: Context, tools: Tools) -> None:
+    def __init__(self, context: Context, tools: Tools, client_tools: Mapping[str, ClientTool] | None = None) -> None:
         self.context = context
         self.tools = tools
+        self.client_tools = client_tools or {}  # what the caller executes, by the names that the model knows
         self.slots = asyncio.Semaphore(TOOLS_AT_ONCE)
         self.requests = 0
         self.blocks = 0  # content blocks of the responses so far; the next one begins here

@@ -14,7 +14,7 @@ from litestar import Request
 from holdfast.access import Access
 from holdfast.api.http.asgi import Receive, Scope, connection_of, exchange_of
 from holdfast.api.http.auth import Authenticator, Grant
-from holdfast.api.http.body import has_body, header, read_json_body
+from holdfast.api.http.body import has_body, header, read_body, read_json_body
 from holdfast.api.http.connection import Connection
 from holdfast.api.http.errors import InvalidQuery, NotReady
 from holdfast.api.http.metrics import Metrics
@@ -162,6 +162,16 @@ class Call(Request[Any, Any, Any]):
             repair=api.repairs_text,
             integer_max=api.integer_max,
         )
+
+    async def raw_body(self, limit: int) -> bytes:
+        """
+        The body as it came, for calls that take no JSON; they look at its media type by themselves.
+
+        Raises:
+            BodyTooLarge, BodyTimeout
+        """
+        idle_seconds = self.services.settings.body_idle_seconds
+        return await read_body(self._asgi["headers"], cast(Receive, self.receive), limit, idle_seconds=idle_seconds)
 
     def idempotency_key(self) -> str | None:
         """

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.api.http.operations import JSON, Answers, Body, Operation, Parameter, component
+from holdfast.api.http.operations import Answers, Body, Operation, Parameter, component
 from holdfast.api.http.routing import Api
 from holdfast.execution.program import Program, spec_of
 
@@ -156,7 +156,10 @@ def _body(body: Body, *, is_of_agent: bool) -> dict[str, Any]:
     schema = body.schema
     if schema == "AgentInput" and is_of_agent:
         schema = "AnyAgentInput"  # whose, only the path tells
-    return {"required": body.is_required, "content": {JSON: {"schema": _schema(schema), "example": body.example}}}
+    content: dict[str, Any] = {"schema": _schema(schema)}
+    if body.example is not None:
+        content["example"] = body.example
+    return {"required": body.is_required, "content": {body.media_type: content}}
 
 
 def _schema(schema: Any) -> Any:

@@ -44,8 +44,9 @@ class Body(msgspec.Struct, frozen=True):
     """What a call takes; `schema` may be the name of a component."""
 
     schema: Schema | str
-    example: Any
+    example: Any = None
     is_required: bool = True
+    media_type: str = "application/json"
 
 
 class Answers(msgspec.Struct, frozen=True):

@@ -90,7 +90,7 @@ def _parts(operation: Mapping[str, Any]) -> Iterator[str]:
             )
         yield "</table>"
     for content in operation.get("requestBody", {}).get("content", {}).values():
-        yield f"<h4>Body</h4>{_json(content['schema'])}{_json(content['example'])}"
+        yield f"<h4>Body</h4>{_json(content['schema'])}{_json(content['example']) if 'example' in content else ''}"
     yield "<h4>Answers</h4><table>"
     for status, answer in operation["responses"].items():
         shown = "".join(_content(media_type, content) for media_type, content in answer.get("content", {}).items())

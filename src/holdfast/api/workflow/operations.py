@@ -27,6 +27,7 @@ _MOST: Final = 2**53 - 1
 _KEY: Final = Parameter("Idempotency-Key", TEXT, "the same call again has one effect and one answer", "header")
 _SINCE: Final = Parameter("since_seq", TEXT, "only what comes behind this state: `3` or `3@1`")
 _ROW: Final = object_of("task_id run_id agent_id status seq", task_id=whole(1, _MOST), run_id=TEXT, agent_id=TEXT, status=TEXT, seq=whole(0, _MOST))  # fmt: skip
+_FILE: Final[Schema] = {"type": "string", "format": "binary"}
 _RESULT: Final = object_of(
     "call_id", call_id=TEXT, output=ANYTHING, errored=or_null({"type": "boolean"}), error_message=or_null(TEXT)
 )
@@ -105,6 +106,99 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         answers={200: Answers("the status after it", object_of("*", success={"type": "boolean"}, status=TEXT))},
         parameters=(_KEY,),
         body=Body(object_of(reason=TEXT), {"reason": "no longer needed"}, is_required=False),
+        refusals=(404, 409),
+    ),
+    "POST /api/workflow/execute/{agent}/with-files": Operation(
+        answers={200: Answers("the run is on disk", object_of("*", task_id=whole(1, _MOST), status=TEXT))},
+        parameters=(_KEY,),
+        body=Body(
+            object_of("*", inputs=TEXT, metadata=TEXT, environment=TEXT, file_1=_FILE, file_2=_FILE),
+            media_type="multipart/form-data",
+        ),
+        refusals=(404, 409, 413, 415, 507),
+    ),
+    "POST /api/workflow/upload-run-input": Operation(
+        answers={200: Answers("the reference, or one for each file", OBJECT)},
+        parameters=(_KEY,),
+        body=Body(object_of("*", file_1=_FILE, file_2=_FILE), media_type="multipart/form-data"),
+        refusals=(409, 413, 415, 507),
+    ),
+    "POST /api/tools/register": Operation(
+        answers={200: Answers("the tools with their ids", object_of("*", tools=list_of(OBJECT)))},
+        parameters=(_KEY,),
+        body=Body(
+            object_of("*", tools=list_of(object_of("*", name=TEXT, namespace=TEXT, schema_data=OBJECT))),
+            {
+                "tools": [
+                    {
+                        "name": "find",
+                        "namespace": "crm",
+                        "description": "Finds a customer.",
+                        "schema_data": {"type": "object", "properties": {"name": {"type": "string"}}},
+                    }
+                ]
+            },
+        ),
+        refusals=(409, 422),
+    ),
+    "GET /api/tools": Operation(
+        answers={200: Answers("the registered tools", object_of("*", schemas=list_of(OBJECT)))},
+        parameters=(
+            Parameter("limit", whole(1, 1000, 100), "how many"),
+            Parameter("offset", whole(0, _MOST, 0), "how many to leave out before them"),
+            Parameter("namespace", TEXT, "only tools of this namespace"),
+            Parameter("status", one_of("active", "inactive"), "only tools of this status"),
+        ),
+        refusals=(422,),
+    ),
+    "DELETE /api/tools/{tool}": Operation(
+        answers={200: Answers("the tool is inactive", object_of("*", success={"type": "boolean"}))},
+        parameters=(_KEY,),
+        refusals=(404, 409),
+    ),
+    "GET /api/workflow/list": Operation(
+        answers={200: Answers("the agents that can be started", list_of(OBJECT))},
+        parameters=(Parameter("tag", TEXT, "only agents with this tag"),),
+        refusals=(422,),
+    ),
+    "GET /api/agents/execution/feedback": Operation(
+        answers={200: Answers("feedback, newest runs first", object_of("*", items=list_of(OBJECT)))},
+        parameters=(
+            Parameter("agent_id", TEXT, "only runs of this agent, by UUID or name"),
+            Parameter("limit", whole(1, 1000, 3), "how many"),
+            Parameter("before_task_id", whole(1, _MOST), "only runs below this task_id"),
+            Parameter("task_id", whole(0, _MOST), "only this run"),
+            Parameter("nearest_runs_after_id_with_feedback", whole(0, _MOST), "only runs above it, the nearest first"),
+        ),
+        refusals=(404, 422),
+    ),
+    "GET /api/agents/execution/{task}/feedback": Operation(
+        answers={200: Answers("the feedback on the run", OBJECT)},
+        parameters=(Parameter("feedback_source", one_of("admin", "user"), "whose"),),
+        refusals=(404, 422),
+    ),
+    "POST /api/agents/execution/{task}/feedback": Operation(
+        answers={200: Answers("the feedback as it is kept", OBJECT)},
+        parameters=(_KEY,),
+        body=Body(
+            object_of("*", feedback_data=object_of("*", feedback=OBJECT), feedback_source=one_of("admin", "user")),
+            {
+                "feedback_data": {"feedback": {"clock": {"rating": "high", "feedback": "right"}}},
+                "feedback_source": "admin",
+            },
+        ),
+        refusals=(404, 409),
+    ),
+    "GET /api/agents/execution/{task}/feedback/simple": Operation(
+        answers={200: Answers("what each source said", object_of("*", items=list_of(OBJECT)))}, refusals=(404, 422)
+    ),
+    "POST /api/agents/execution/{task}/feedback/simple": Operation(
+        answers={200: Answers("the feedback as it is kept", OBJECT)},
+        parameters=(_KEY,),
+        body=Body(
+            object_of("*", passed={"type": "boolean"}, source=one_of("admin", "user")),
+            {"passed": True, "source": "user"},
+        ),
         refusals=(404, 409),
     ),
 }

@@ -6,18 +6,19 @@ from typing import Final
 
 from holdfast.api.http.routing import Api
 from holdfast.api.http.strict_json import INT64_MAX
-from holdfast.api.workflow import answering, claiming, reading, starting
+from holdfast.api.workflow import answering, claiming, feedback, listing, reading, registry, starting
 from holdfast.api.workflow.operations import OPERATIONS, SCHEMAS
 from holdfast.api.workflow.refusals import render
 
 BODY_BYTES_MAX: Final = 1024 * 1024
+_PARTS: Final = (starting, reading, answering, claiming, registry, listing, feedback)
 
 
 def workflow() -> Api:
     """The handlers and error bodies of the Workflow API."""
     return Api(
         name="workflow",
-        handlers=(*starting.HANDLERS, *reading.HANDLERS, *answering.HANDLERS, *claiming.HANDLERS),
+        handlers=tuple(handler for part in _PARTS for handler in part.HANDLERS),
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=False,

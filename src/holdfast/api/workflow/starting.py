@@ -1,8 +1,7 @@
-"""The call that starts a run."""
+"""The calls that start runs, and the one that uploads files for them."""
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, Final
 
@@ -11,14 +10,18 @@ from litestar import post
 
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
-from holdfast.api.http.idempotency import REPLAYED, idempotency_row
+from holdfast.api.http.idempotency import REPLAYED, idempotency_row, once
 from holdfast.api.http.reply import Reply, json_reply
-from holdfast.api.workflow.fields import ignored_header, read_object, text
+from holdfast.api.http.strict_json import INT64_MAX, read_json
+from holdfast.api.workflow import files
+from holdfast.api.workflow.fields import ignored_header, read_object, replayed_header, text
 from holdfast.api.workflow.finding import find_agent
+from holdfast.api.workflow.inputs import input_of, message_of, read_inputs
 from holdfast.api.workflow.refusals import WorkflowRefusal, invalid
-from holdfast.api.workflow.rows import text_of
+from holdfast.api.workflow.registry import check_unambiguous, tool_names
+from holdfast.api.workflow.rows import initial_inputs
 from holdfast.errors import Forbidden
-from holdfast.execution.program import Program, spec_of
+from holdfast.execution.program import Program
 from holdfast.model import DEFAULT_TENANT
 from holdfast.runs import StartRequest
 
@@ -26,7 +29,6 @@ BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 METADATA_BYTES_MAX: Final = 16 * 1024
 ENVIRONMENTS: Final = ("playground", "test", "production")
 _FIELDS: Final = ("inputs", "environment", "metadata", "thread_id", "webhook_url", "webhook_events", "webhook_secret")
-_SLOT: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _TENANT: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
 # Sent under both names: the server's own, and that of this API's specification.
 REPLAYED_TOO: Final = (REPLAYED, (b"idempotent-replayed", b"true"))
@@ -40,19 +42,85 @@ async def execute(request: Call) -> Answer:
     request.exchange.agent = program.name
     body = await request.json_body(BODY_BYTES_MAX)
     found, unknown = read_object(body, _FIELDS)
+    return await _start(request, program, found, unknown, query, body)
+
+
+@post("/api/workflow/execute/{agent:str}/with-files", opt={"role": "executor"}, status_code=200)
+async def execute_with_files(request: Call) -> Answer:
+    """Start a run with files, as a multipart form: they fill the slots 1 and 2."""
+    query, program = request.query(), find_agent(request.runs, request.path_value("agent"))
+    request.runs.check_rate(request.caller)
+    request.exchange.agent = program.name
+    form = await files.read_form(request)
+    body: dict[str, Any] = {}
+    for name, given in form.texts.items():
+        body[name] = read_json(given.encode(), integer_max=INT64_MAX) if name in ("inputs", "metadata") else given
+    found, unknown = read_object(body, _FIELDS)
+    inputs, _ = read_object(found.get("inputs", {}), ("strings", "images"), "inputs")
+    strings = inputs.get("strings", {})
+    if not isinstance(strings, dict):
+        raise invalid("inputs.strings", "an object of slots")
+    facts_of_start(request, found, [])  # nothing is kept of a call that is refused
+    for slot, name in enumerate(files.FORM_FILES, 1):
+        if name in form.files:
+            reference = await files.keep(request.runs, request.caller.tenant, form.files[name])
+            strings = {**strings, str(slot): reference}
+    found["inputs"] = {**inputs, "strings": strings}
+    return await _start(request, program, found, unknown, query, form.compared())
+
+
+@post("/api/workflow/upload-run-input", opt={"role": "executor"}, status_code=200)
+async def upload_run_input(request: Call) -> Answer:
+    """Keep one or two files for 24 hours; a run whose slot holds a reference keeps the file from then on."""
+    query = request.query()
+    tenant_label(request)
+    form = await files.read_form(request)
+    given = [(slot, form.files[name]) for slot, name in enumerate(files.FORM_FILES, 1) if name in form.files]
+    if not given:
+        raise invalid("file_1", "a file")
+    reply = await once(request, query, form.compared(), lambda: _upload(request, given))
+    return reply.with_headers(*replayed_header(reply))
+
+
+async def _upload(request: Call, given: list[tuple[int, files.Upload]]) -> Reply:
+    tenant = request.caller.tenant
+    references = {str(slot): await files.keep(request.runs, tenant, upload) for slot, upload in given}
+    if len(references) == 1:
+        return json_reply({"reference": next(iter(references.values()))})
+    return json_reply({"references": references})
+
+
+async def _start(
+    request: Call, program: Program, found: dict[str, Any], unknown: list[str], query: Any, compared: Any
+) -> Reply:
+    runs, tenant = request.runs, request.caller.tenant
     if "webhook_url" in found:
         raise WorkflowRefusal("webhook_url_refused", "this server does not take webhook_url at a start yet")
     inputs = read_inputs(found.get("inputs", {}))
-    row = idempotency_row(request, query, body)
+    facts = facts_of_start(request, found, await tool_names(runs, tenant, program))
+    check_unambiguous(program, (await runs.worker.client_tools.of(tenant)).values())
+    references = files.references_of(inputs)
+    await files.check_references(runs, tenant, references)
+    images = {
+        slot: value if value in references else files.image(value, f"inputs.images.{slot}")
+        for slot, value in inputs["images"].items()
+    }
+    for slot, image in images.items():
+        if isinstance(image, files.Upload):
+            inputs["images"][slot] = await files.keep(runs, tenant, image)
+    row = idempotency_row(request, query, compared)
     start = StartRequest(
         agent=program.name,
-        input=input_of(program, inputs),
+        input=await input_of(runs, tenant, program, inputs),
         thread_id=text(found, "thread_id", least=1, most=255),
-        message=_message(inputs) if "thread_id" in found else None,
-        metadata={"workflow": facts_of_start(request, found, inputs, program)},
+        message=message_of(inputs) if "thread_id" in found else None,
+        metadata={"workflow": {**facts, "inputs": inputs}},
         idempotency=None if row is None else msgspec.structs.replace(row, expires_at=None),
     )
-    started = await request.runs.start(request.caller, start)
+    started = await runs.start(request.caller, start)
+    kept = files.references_of(initial_inputs(started.run))
+    if kept:
+        await runs.store.attach_files(tenant, kept, started.run.number)
     reply = started_reply(started.run.number, started.run.run_id, started.run.agent_id, started.run.metadata)
     return reply.with_headers(*(REPLAYED_TOO if started.replayed else ()), *ignored_header(unknown))
 
@@ -70,29 +138,7 @@ def started_reply(number: int, run_id: str, agent_id: str, metadata: dict[str, A
     return json_reply(body)
 
 
-def read_inputs(given: Any) -> dict[str, dict[str, Any]]:
-    """
-    The slots of a start, checked.
-
-    Raises:
-        WorkflowRefusal
-    """
-    found, _ = read_object(given, ("strings", "images"), "inputs")
-    inputs = {"strings": found.get("strings", {}), "images": found.get("images", {})}
-    for kind, slots in inputs.items():
-        if not isinstance(slots, dict):
-            raise invalid(f"inputs.{kind}", "an object of slots")
-        for slot, value in slots.items():
-            if not _SLOT.match(slot):
-                raise invalid(f"inputs.{kind}", f"a slot is 1 to 64 letters, digits, _ or -, not {slot[:64]!r}")
-            if kind == "images" and not isinstance(value, str):
-                raise invalid(f"inputs.images.{slot}", "base64 or a data: URL, as a text")
-    return inputs
-
-
-def facts_of_start(
-    request: Call, found: dict[str, Any], inputs: dict[str, dict[str, Any]], program: Program
-) -> dict[str, Any]:
+def facts_of_start(request: Call, found: dict[str, Any], client_tools: list[str]) -> dict[str, Any]:
     """
     What this API keeps with the run.
 
@@ -108,9 +154,8 @@ def facts_of_start(
     return {
         "environment": environment,
         "metadata": metadata,
-        "inputs": inputs,
         "tenant_id": tenant_label(request),
-        "client_tools": list(getattr(program, "client_tools", ())),
+        "client_tools": client_tools,
     }
 
 
@@ -132,51 +177,4 @@ def tenant_label(request: Call) -> str | None:
     return tenant
 
 
-def input_of(program: Program, inputs: dict[str, dict[str, Any]]) -> Any:
-    """
-    The agent's input, made of the slots: by name where names are declared, else as the kind of agent takes it.
-
-    Raises:
-        WorkflowRefusal
-    """
-    schema = spec_of(program).input_schema
-    if schema is not None:
-        return _declared_input(schema, inputs["strings"])
-    if program.framework == "assistant":
-        return {"message": _message(inputs)}
-    return inputs
-
-
-def _message(inputs: dict[str, dict[str, Any]]) -> str:
-    ordered = sorted(
-        inputs["strings"].items(),
-        key=lambda item: (not item[0].isdigit(), int(item[0]) if item[0].isdigit() else 0, item[0]),
-    )
-    return "\n\n".join(text_of(value) for _, value in ordered)
-
-
-def _declared_input(schema: dict[str, Any], slots: dict[str, Any]) -> dict[str, Any]:
-    properties: dict[str, Any] = schema.get("properties", {})
-    names = list(properties)
-    filled: dict[str, Any] = {}
-    for slot, value in slots.items():
-        name = slot
-        if slot not in properties and slot.isdigit() and 1 <= int(slot) <= len(names):
-            name = names[int(slot) - 1]
-        filled[name] = _as_declared(properties.get(name), name, value)
-    return filled
-
-
-def _as_declared(declared: Any, name: str, value: Any) -> Any:
-    """A text for a slot of another type is read as JSON."""
-    kind = declared.get("type") if isinstance(declared, dict) else None
-    kinds = kind if isinstance(kind, list) else [kind]
-    if not isinstance(value, str) or kind is None or "string" in kinds:
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        raise invalid(f"inputs.strings.{name}", f"no JSON text of type {kind}") from None
-
-
-HANDLERS: Final = (execute,)
+HANDLERS: Final = (execute, execute_with_files, upload_run_input)

@@ -40,6 +40,10 @@ class SQLiteRecords:
     async def delete_record(self, tenant: str, kind: str, name: str) -> bool:
         return bool(await self._change(_execute, "delete_record", (kind, tenant, name)))
 
+    async def attach_files(self, tenant: str, file_ids: Sequence[str], number: int) -> None:
+        given = {"tenant": tenant, "file_ids": json_text(file_ids), "number": number}
+        await self._change(_execute, "attach_files", given)
+
     async def deliver(self, deliveries: Sequence[Delivery], taken: Sequence[OutboxRow]) -> None:
         await self._change(_deliver, deliveries, taken)
 

@@ -7,6 +7,7 @@ needs a tool asks for it; when the tool has answered, the reply is made of its a
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -189,13 +190,28 @@ def _recalls(conversation: Conversation) -> Reply | None:
 
 
 def _uses_tools(conversation: Conversation) -> Reply | None:
-    wishes = [*_time_wishes(conversation.message), *_sum_wishes(conversation.message)]
+    wishes = _named_wishes(conversation.message) or [
+        *_time_wishes(conversation.message),
+        *_sum_wishes(conversation.message),
+    ]
     if not wishes:
         return None
     missing = [wish.tool for wish in wishes if wish.tool not in conversation.tools]
     if missing:
         return Reply(text=f"I have no tool {missing[0]} here.")
     return Reply(wishes=tuple(wishes))
+
+
+def _named_wishes(message: str) -> list[Wish]:
+    """`Use the tool NAME`, with or without `with {…}`."""
+    found = re.fullmatch(r"(?is)\s*use the tool ([A-Za-z_][\w-]*)(?: with (\{.*\}))?[.!]?\s*", message)
+    if found is None:
+        return []
+    try:
+        arguments = json.loads(found[2] or "{}")
+    except ValueError:
+        return []
+    return [Wish(found[1], arguments)]
 
 
 def _time_wishes(message: str) -> list[Wish]:

@@ -66,3 +66,6 @@ WHERE endpoint_id = $1 AND status = 'pending' RETURNING 1
 
 -- name: prune_deliveries
 WITH gone AS (DELETE FROM holdfast.deliveries WHERE created_at < $1 RETURNING 1) SELECT count(*) FROM gone
+
+-- name: attach_files
+UPDATE holdfast.files SET number = $3 WHERE tenant = $1 AND file_id = ANY ($2::text[]) AND number IS NULL

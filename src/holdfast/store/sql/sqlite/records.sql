@@ -53,3 +53,7 @@ UPDATE deliveries SET status = 'held', next_attempt_at = NULL WHERE endpoint_id 
 
 -- name: prune_deliveries
 DELETE FROM deliveries WHERE created_at < ?
+
+-- name: attach_files
+UPDATE files SET number = :number
+WHERE tenant = :tenant AND file_id IN (SELECT value FROM json_each(:file_ids)) AND number IS NULL
