@@ -7,7 +7,7 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
     - InvalidInput          the input does not fit the agent's schema; `errors` names each place
     - PolicyViolation       the agent's policy refuses the input (or, in a run, what it says)
     - NotFound              RunNotFound, AgentNotFound, ThreadNotFound, MessageNotFound, InterruptNotFound,
-                            FileNotFound, KeyNotFound
+                            FileNotFound, KeyNotFound, MemoryItemNotFound
     - InvalidAnswer         the answer has not the shape that the interrupt asks for
     - Unauthenticated, Forbidden, TooLarge
     - IdempotencyKeyReused  the key was used for another call
@@ -115,6 +115,12 @@ class FileNotFound(NotFound):
     """No file of this tenant has that id."""
 
     code = "file_not_found"
+
+
+class MemoryItemNotFound(NotFound):
+    """There is no such item in this store of the memory, or it is another tenant's. Nothing was written."""
+
+    code = "memory_item_not_found"
 
 
 class KeyNotFound(NotFound):

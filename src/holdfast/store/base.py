@@ -21,9 +21,10 @@ import msgspec
 
 from holdfast.errors import HoldfastError
 from holdfast.model import ApiKey, Cancel, Failure, File, Interrupt, Message, Run, Segment, Status, Step, Thread
+from holdfast.store.memory import MemoryStore
 from holdfast.store.records import Records
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class OutboxRow(msgspec.Struct, frozen=True):
@@ -293,6 +294,11 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 class Store(Records, Protocol):
     """The contract. Every method may raise StoreUnavailable; every write StorageFull."""
+
+    @property
+    def memory(self) -> MemoryStore:
+        """The part that keeps what the assistant remembers."""
+        ...
 
     async def open(self) -> StoreInfo:
         """

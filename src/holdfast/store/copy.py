@@ -163,6 +163,16 @@ TABLES: Final = (
             "locked_until created_at"
         ),
     ),
+    Table(
+        "memory_items",
+        ("id",),
+        _names(
+            "tenant store item_id fields scope words source confidence created_at updated_at valid_from valid_until "
+            "from_id to_id task_id vector vector_bits vector_model"
+        ),
+    ),
+    Table("memory_souls", ("id",), _names("tenant version body caller created_at")),
+    Table("working_memory", ("id",), _names("tenant thread_id number key value created_at")),
 )
 
 Progress: TypeAlias = Callable[[str, int], None]

@@ -51,6 +51,7 @@ from holdfast.store.postgres.connection import (
     Record,
     persist,
 )
+from holdfast.store.postgres.memory import PostgresMemory
 from holdfast.store.postgres.notices import Notices
 from holdfast.store.postgres.reads import PAGE_SEGMENTS_MAX, runs_query
 from holdfast.store.postgres.records import PostgresRecords
@@ -110,6 +111,7 @@ class PostgresStore(PostgresRecords):
         self._writer: Writer | None = None
         self._notices: Notices | None = None
         self._info: StoreInfo | None = None
+        self.memory = PostgresMemory(self.on_connection, self._once)
         self._rollbacks: int | None = None
         self._on_rolled_back: Callable[[], None] | None = None
 

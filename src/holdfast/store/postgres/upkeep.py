@@ -117,6 +117,7 @@ async def delete_thread(connection: Connection, tenant: str, thread_id: str) -> 
         return False
     await connection.execute(SQL["delete_thread"], tenant, thread_id)
     await connection.execute(SQL["delete_messages"], tenant, thread_id)
+    await connection.execute(SQL["delete_working_memory"], tenant, thread_id)
     numbers = await connection.fetchval(SQL["runs_of_thread"], tenant, thread_id)
     await _delete_runs(connection, numbers)
     return True

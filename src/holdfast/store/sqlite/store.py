@@ -42,6 +42,7 @@ from holdfast.store.base import (
 from holdfast.store.sqlite import changes, reads, schema, upkeep
 from holdfast.store.sqlite.connection import Connection, connect_reader, connect_writer, copy, free_bytes, translated
 from holdfast.store.sqlite.contents import Contents
+from holdfast.store.sqlite.memory import SQLiteMemory
 from holdfast.store.sqlite.place import Place, sync_directory
 from holdfast.store.sqlite.readers import Readers
 from holdfast.store.sqlite.records import SQLiteRecords
@@ -88,6 +89,7 @@ class SQLiteStore(SQLiteRecords):
         self._readers: Readers | None = None
         self._writes: Writes | None = None
         self._info: StoreInfo | None = None
+        self.memory = SQLiteMemory(self._read, self._change)
 
     # Opening and closing
 

@@ -98,6 +98,7 @@ def delete_thread(connection: Connection, tenant: str, thread_id: str) -> bool:
     if not connection.changes():
         return False
     connection.execute(SQL["delete_messages"], (tenant, thread_id))
+    connection.execute(SQL["delete_working_memory"], (tenant, thread_id))
     _delete_runs(connection, connection.execute(SQL["runs_of_thread"], (tenant, thread_id)).get)
     return True
 

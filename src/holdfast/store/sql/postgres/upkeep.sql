@@ -102,6 +102,9 @@ DELETE FROM holdfast.threads WHERE tenant = $1 AND thread_id = $2
 -- name: delete_messages
 DELETE FROM holdfast.messages WHERE tenant = $1 AND thread_id = $2
 
+-- name: delete_working_memory
+DELETE FROM holdfast.working_memory WHERE tenant = $1 AND thread_id = $2
+
 -- name: delete_idempotency
 WITH gone AS (
     DELETE FROM holdfast.idempotency WHERE id IN (

@@ -80,6 +80,9 @@ DELETE FROM threads WHERE tenant = ? AND thread_id = ?
 -- name: delete_messages
 DELETE FROM messages WHERE tenant = ? AND thread_id = ?
 
+-- name: delete_working_memory
+DELETE FROM working_memory WHERE tenant = ? AND thread_id = ?
+
 -- name: delete_idempotency
 DELETE FROM idempotency WHERE rowid IN (
     SELECT rowid FROM idempotency WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT 1000

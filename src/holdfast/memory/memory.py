@@ -1,0 +1,175 @@
+"""
+The assistant's memory as APIs, tools and the assistant itself use it. Everything is scoped by a tenant.
+
+A write is there for every later search when it returns. With an embedding model an item's meaning is kept as well, and
+a search fuses two rankings; whatever is wrong with that model, the full text alone is searched, and nothing is refused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from holdfast.clock import Clock
+from holdfast.errors import MemoryItemNotFound
+from holdfast.ids import Ids
+from holdfast.memory.items import EXPORTED, Draft, item_of
+from holdfast.memory.words import query_words
+from holdfast.store.memory import Everything, Found, MemoryItem, MemoryStore, Soul
+
+# The longest that other commits wait for an import.
+MERGE_ITEMS_MAX: Final = 1000
+
+# Versions that are shown of a soul's history. It is changed by hand.
+HISTORY_MAX: Final = 1000
+
+NO_SOUL: Final[Mapping[str, Any]] = {"identity": "", "values": [], "patterns": []}
+
+Merging = Mapping[str, Mapping[str, int]]
+"""What an import came to, by store: how many were added, updated, unchanged."""
+
+
+class MemoryWrite(NamedTuple):
+    """An item that was written, and whether it is a new one."""
+
+    item: MemoryItem
+    is_new: bool
+
+
+class SoulVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A soul with its history; `version` 0 is the one that nobody wrote yet."""
+
+    body: Mapping[str, Any]
+    version: int
+    created_at: int | None
+    updated_at: int | None
+    history: Sequence[Mapping[str, Any]]  # newest first: version, at (microseconds), by, before
+
+
+class Memory:
+    """Made once per server; used on its event loop."""
+
+    def __init__(self, store: MemoryStore, clock: Clock, ids: Ids) -> None:
+        self.store = store
+        self._clock = clock
+        self._ids = ids
+
+    def now(self) -> int:
+        return self._clock.now()
+
+    # Items
+
+    async def write(self, tenant: str, *drafts: Draft, source: str) -> list[MemoryWrite]:
+        """
+        Remember, all or nothing; one whose id exists is replaced.
+
+        Raises:
+            MemoryItemNotFound: the end of an edge is no node (`field`).
+        """
+        now = self.now()
+        items = [item_of(draft, tenant, new_id=self._ids.short("mem"), source=source, now=now) for draft in drafts]
+        are_new = await self.store.put(*items)
+        return [MemoryWrite(item, is_new) for item, is_new in zip(items, are_new, strict=True)]
+
+    async def read(self, tenant: str, store: str, item_id: str) -> MemoryItem:
+        """
+        Raises:
+            MemoryItemNotFound
+        """
+        item = await self.store.item(tenant, store, item_id)
+        if item is None:
+            raise MemoryItemNotFound(f"{store} has no item {item_id!r}")
+        return item
+
+    async def forget(self, tenant: str, store: str, item_id: str) -> None:
+        """
+        Forget an item; with a node go its edges.
+
+        Raises:
+            MemoryItemNotFound
+        """
+        if not await self.store.delete(tenant, store, item_id):
+            raise MemoryItemNotFound(f"{store} has no item {item_id!r}")
+
+    async def search(self, tenant: str, store: str, query: str, *, limit: int) -> Sequence[Found]:
+        """The best items that share a word with the query, best first; no character of it has a meaning of its own."""
+        return await self.store.search(tenant, store, query_words(query), now=self.now(), limit=limit)
+
+    # Soul
+
+    async def soul(self, tenant: str) -> SoulVersion:
+        versions = await self.store.souls(tenant, limit=HISTORY_MAX + 1)
+        if not versions:
+            return SoulVersion(body=NO_SOUL, version=0, created_at=None, updated_at=None, history=())
+        bodies = [_body(item) for item in versions]
+        befores = [*bodies[1:], NO_SOUL]
+        history = [
+            {"version": item.version, "at": item.created_at, "by": item.caller, "before": before}
+            for item, before in zip(versions, befores, strict=True)
+        ]
+        return SoulVersion(
+            body=bodies[0],
+            version=versions[0].version,
+            created_at=versions[-1].created_at,
+            updated_at=versions[0].created_at,
+            history=history[:HISTORY_MAX],
+        )
+
+    async def change_soul(
+        self, tenant: str, changes: Mapping[str, Any], *, by: str, at: int | None = None
+    ) -> SoulVersion:
+        """
+        Replace fields of the soul; of changes at the same moment each is a version of its own, and one that changes
+        nothing is none. `at` is when it was changed, where that was elsewhere.
+        """
+        while True:
+            newest = await self.store.souls(tenant, limit=1)
+            before = _body(newest[0]) if newest else NO_SOUL
+            body = {**before, **changes}
+            if newest and body == before:
+                return await self.soul(tenant)
+            version = newest[0].version + 1 if newest else 1
+            soul = Soul(
+                tenant=tenant,
+                version=version,
+                body=msgspec.json.encode(body),
+                caller=by,
+                created_at=self.now() if at is None else at,
+            )
+            if await self.store.put_soul(soul):
+                return await self.soul(tenant)
+
+    # Working memory
+
+    async def working(self, tenant: str, thread_id: str) -> dict[str, Any]:
+        """The working memory of a thread, without what superseded turns wrote."""
+        kept = await self.store.working(tenant, thread_id)
+        return {key: msgspec.json.decode(value) for key, value in kept.items()}
+
+    # Moving
+
+    async def everything(self, tenant: str) -> Everything:
+        """All that is kept of a tenant, at one moment."""
+        return await self.store.everything(tenant)
+
+    async def merge(self, tenant: str, drafts: Sequence[Draft], *, source: str) -> dict[str, dict[str, int]]:
+        """
+        Keep those that are new, or newer than what is there under their id. In transactions of 1,000 items, nodes
+        before edges: after a crash in the middle the same call again finishes it.
+        """
+        now = self.now()
+        items = [item_of(draft, tenant, new_id=self._ids.short("mem"), source=source, now=now) for draft in drafts]
+        counts = {store: Counter(added=0, updated=0, unchanged=0) for store in EXPORTED}
+        for start in range(0, len(items), MERGE_ITEMS_MAX):
+            portion = items[start : start + MERGE_ITEMS_MAX]
+            for item, outcome in zip(portion, await self.store.merge(portion), strict=True):
+                counts[item.store][outcome] += 1
+        return {store: dict(found) for store, found in counts.items()}
+
+
+def _body(soul: Soul) -> dict[str, Any]:
+    body: dict[str, Any] = msgspec.json.decode(soul.body)
+    return body
