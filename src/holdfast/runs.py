@@ -51,6 +51,7 @@ from holdfast.execution.worker import Worker
 from holdfast.ids import RUN_ID, Ids
 from holdfast.journal import Journal, Reader, Signal
 from holdfast.journal.proof import Verified, export, verify
+from holdfast.memory import Memory
 from holdfast.model import Cancel, Interrupt, Kind, Message, Part, Run, Status, Step, Thread
 from holdfast.model.encoding import decode_event, repair_value
 from holdfast.rates import RateLimiter
@@ -93,6 +94,7 @@ class Runs:
     ) -> None:
         self.journal = journal
         self.store = journal.store
+        self.memory = Memory(journal.store.memory, clock, ids)
         self.worker = worker
         self.shutdown = shutdown
         self.default_agent = default_agent

@@ -29,6 +29,9 @@ KEPT = (
     "inbox",
     "files",
     "steps",
+    "memory_items",
+    "memory_souls",
+    "working_memory",
 )
 
 
@@ -296,7 +299,7 @@ def test_the_first_key_header_decides(engine: Engine, server: ServerProcess, rig
         ("GET", "/execute/nothing", 404, "NOT_FOUND"),
         ("GET", "/hitl", 404, "NOT_FOUND"),
         ("GET", "/tasks//messages", 404, "NOT_FOUND"),
-        ("GET", "/memory/knowledge", 404, "NOT_FOUND"),
+        ("GET", "/memory/feelings", 404, "NOT_FOUND"),
     ],
 )
 def test_paths_and_methods_that_do_not_exist(engine: Engine, method: str, path: str, status: int, code: str) -> None:

@@ -25,9 +25,9 @@ from holdfast.api.http.operations import (
     whole,
 )
 
-_TASK_ID: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 255}
-_NULLABLE_TEXT: Final = or_null(TEXT)
-_CLOSED: Final = {"additionalProperties": False}
+TASK_ID: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 255}
+NULLABLE_TEXT: Final = or_null(TEXT)
+CLOSED: Final = {"additionalProperties": False}
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
     "EngineError": object_of("error message", error=TEXT, message=TEXT, details=OBJECT),
@@ -45,24 +45,24 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
         "task_id status agent active_turn_id last_timestamp created_at updated_at",
         task_id=TEXT,
         status=one_of("idle", "running", "waiting"),
-        agent=_NULLABLE_TEXT,
-        active_turn_id=_NULLABLE_TEXT,
+        agent=NULLABLE_TEXT,
+        active_turn_id=NULLABLE_TEXT,
         last_timestamp=or_null({"type": "number"}),
         created_at=TIME,
         updated_at=TIME,
     ),
 }
 
-_IDEMPOTENCY: Final = Parameter(
+IDEMPOTENCY: Final = Parameter(
     "Idempotency-Key",
     {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     "The same key with the same body has one effect and one answer.",
     where="header",
 )
 _LAST_EVENT_ID: Final = Parameter("Last-Event-ID", TEXT, "The last `id:` of this stream.", where="header")
-_LIMIT: Final = Parameter("limit", whole(1, 100, 50), "How many at the most.")
-_CURSOR: Final = Parameter("cursor", TEXT, "A `next_cursor`, as it came.")
-_TASK: Final = Parameter("task_id", _TASK_ID, "Of this task; default: of all.")
+LIMIT: Final = Parameter("limit", whole(1, 100, 50), "How many at the most.")
+CURSOR: Final = Parameter("cursor", TEXT, "A `next_cursor`, as it came.")
+_TASK: Final = Parameter("task_id", TASK_ID, "Of this task; default: of all.")
 _TASK_EXAMPLE: Final = {
     "task_id": "demo-001",
     "status": "idle",
@@ -79,11 +79,11 @@ _FRAMES: Final = (
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "POST /execute": Operation(
-        parameters=(_IDEMPOTENCY, _LAST_EVENT_ID),
+        parameters=(IDEMPOTENCY, _LAST_EVENT_ID),
         body=Body(
             object_of(
                 "task_id",
-                task_id=_TASK_ID,
+                task_id=TASK_ID,
                 message={"type": "string", "minLength": 1, "maxLength": 1_000_000},
                 media=list_of(component("MediaBlock")) | {"maxItems": 20},
                 edit_message_id=TEXT,
@@ -95,7 +95,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
                 effort=one_of("none", "low", "medium", "high"),
                 response_schema=OBJECT,
             )
-            | _CLOSED,
+            | CLOSED,
             {"message": "Say hello in one short sentence.", "task_id": "demo-001"},
         ),
         answers={200: Answers("The frames of the turn, as server-sent events.", STREAM_EVENT, _FRAMES, STREAM)},
@@ -116,8 +116,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         refusals=(404,),
     ),
     "POST /execute/cancel": Operation(
-        parameters=(_IDEMPOTENCY,),
-        body=Body(object_of("task_id", task_id=_TASK_ID, turn_id=TEXT) | _CLOSED, {"task_id": "demo-001"}),
+        parameters=(IDEMPOTENCY,),
+        body=Body(object_of("task_id", task_id=TASK_ID, turn_id=TEXT) | CLOSED, {"task_id": "demo-001"}),
         answers={
             200: Answers("The turn is over already.", object_of("*", status=TEXT, task_id=TEXT, turn_id=TEXT)),
             202: Answers(
@@ -129,18 +129,18 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         refusals=(404, 409, 507),
     ),
     "POST /hitl/respond": Operation(
-        parameters=(_IDEMPOTENCY,),
+        parameters=(IDEMPOTENCY,),
         body=Body(
             object_of(
                 "task_id answer",
-                task_id=_TASK_ID,
+                task_id=TASK_ID,
                 answer=TEXT,
                 request_id=TEXT,
                 feedback=TEXT,
                 content_blocks=list_of(OBJECT) | {"maxItems": 20},
                 input_hash=TEXT,
             )
-            | _CLOSED,
+            | CLOSED,
             {"task_id": "demo-001", "answer": "no", "request_id": "q1"},
         ),
         answers={
@@ -153,11 +153,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         refusals=(404, 409, 507),
     ),
     "GET /hitl/pending": Operation(
-        parameters=(_TASK, _LIMIT, _CURSOR),
+        parameters=(_TASK, LIMIT, CURSOR),
         answers={
             200: Answers(
                 "What turns ask people, oldest first.",
-                object_of("*", pending=list_of(OBJECT), next_cursor=_NULLABLE_TEXT),
+                object_of("*", pending=list_of(OBJECT), next_cursor=NULLABLE_TEXT),
                 {"pending": [], "next_cursor": None},
             )
         },
@@ -166,30 +166,30 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /tasks": Operation(
         parameters=(
             Parameter("status", one_of("idle", "running", "waiting"), "Only such tasks."),
-            _LIMIT,
-            _CURSOR,
+            LIMIT,
+            CURSOR,
         ),
         answers={
             200: Answers(
                 "A page of tasks, last changed first.",
-                object_of("*", tasks=list_of(component("Task")), next_cursor=_NULLABLE_TEXT),
+                object_of("*", tasks=list_of(component("Task")), next_cursor=NULLABLE_TEXT),
                 {"tasks": [_TASK_EXAMPLE], "next_cursor": None},
             )
         },
     ),
     "GET /tasks/{task_id}": Operation(answers={200: Answers("The task with its newest turns.", "Task")}),
     "GET /tasks/{task_id}/messages": Operation(
-        parameters=(Parameter("superseded", one_of("0", "1"), "1: superseded ones too."), _LIMIT, _CURSOR),
+        parameters=(Parameter("superseded", one_of("0", "1"), "1: superseded ones too."), LIMIT, CURSOR),
         answers={
             200: Answers(
                 "A page of messages, oldest first.",
-                object_of("*", messages=list_of(OBJECT), next_cursor=_NULLABLE_TEXT),
+                object_of("*", messages=list_of(OBJECT), next_cursor=NULLABLE_TEXT),
                 {"messages": [], "next_cursor": None},
             )
         },
     ),
     "DELETE /tasks/{task_id}": Operation(
-        parameters=(_IDEMPOTENCY,),
+        parameters=(IDEMPOTENCY,),
         answers={
             200: Answers(
                 "The task is gone.",

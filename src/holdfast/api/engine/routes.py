@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from holdfast.api.engine import feedback, memory, memory_operations
 from holdfast.api.engine.execute import cancel, execute
 from holdfast.api.engine.hitl import pending, respond
 from holdfast.api.engine.operations import OPERATIONS, SCHEMAS
@@ -20,13 +21,17 @@ def engine() -> Api:
     """The handlers and error bodies of the Engine API."""
     return Api(
         name="engine",
-        handlers=(execute, replay, cancel, respond, pending, tasks, task, messages, delete_task),
+        handlers=(
+            *(execute, replay, cancel, respond, pending, tasks, task, messages, delete_task),
+            *memory.HANDLERS,
+            *feedback.HANDLERS,
+        ),
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=True,
         integer_max=INT64_MAX,
-        operations=OPERATIONS,
-        schemas=SCHEMAS,
+        operations={**OPERATIONS, **memory_operations.OPERATIONS},
+        schemas={**SCHEMAS, **memory_operations.SCHEMAS},
         error_schema="EngineError",
-        examples={"task_id": "demo-001"},
+        examples={"task_id": "demo-001", "store": "knowledge", "item_id": "k1"},
     )

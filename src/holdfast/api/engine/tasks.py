@@ -66,7 +66,7 @@ async def task(request: Call) -> asgi.Answer:
             **await _shown_task(runs, thread),
             "pending": [item for item in pending if item is not None],
             "grants": [],
-            "working_memory": {},
+            "working_memory": await runs.memory.working(caller.tenant, task_id),
             "turns": [_shown_turn(run) for run in turns],
         }
     )

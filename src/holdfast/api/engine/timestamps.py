@@ -46,6 +46,12 @@ def parse_after(text: str, *, field: str) -> int:
     return min(max(value, 0), MICROSECONDS_MAX)
 
 
+def parse_time(text: str) -> int | None:
+    """The microseconds of an ISO 8601 time with an offset; None if it is none, or before 1970."""
+    value = _of_time(text) if _TIME.match(text) else None
+    return value if value is not None and 0 <= value <= MICROSECONDS_MAX else None
+
+
 def _of_number(text: str) -> int | None:
     if not _NUMBER.match(text):
         return None
