@@ -7,7 +7,8 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
     - InvalidInput          the input does not fit the agent's schema; `errors` names each place
     - PolicyViolation       the agent's policy refuses the input (or, in a run, what it says)
     - NotFound              RunNotFound, AgentNotFound, ThreadNotFound, MessageNotFound, InterruptNotFound,
-                            FileNotFound, KeyNotFound, MemoryItemNotFound
+                            FileNotFound, KeyNotFound, MemoryItemNotFound, EndpointNotFound
+    - WebhookUrlRefused     nothing is sent to that URL; WebhookSecretRequired: there is nothing to sign with
     - InvalidAnswer         the answer has not the shape that the interrupt asks for
     - Unauthenticated, Forbidden, TooLarge
     - IdempotencyKeyReused  the key was used for another call
@@ -127,6 +128,24 @@ class KeyNotFound(NotFound):
     """No API key has that name."""
 
     code = "key_not_found"
+
+
+class EndpointNotFound(NotFound):
+    """No webhook endpoint of this tenant has that id."""
+
+    code = "endpoint_not_found"
+
+
+class WebhookUrlRefused(InvalidRequest):
+    """Webhooks are not sent to this URL: its form, or where it leads. Nothing was changed."""
+
+    code = "webhook_url_refused"
+
+
+class WebhookSecretRequired(InvalidRequest):
+    """A run names a URL for its webhooks, but neither its start nor the settings have a secret to sign them with."""
+
+    code = "webhook_secret_required"
 
 
 class InvalidAnswer(RequestError):

@@ -204,7 +204,8 @@ class Runs:
                 start,
                 agent=run.agent,
                 input=decode_result(run.input) if start.input is msgspec.UNSET else start.input,
-                metadata={name: value for name, value in run.metadata.items() if name != WEBHOOK_ENDPOINT},
+                metadata={name: value for name, value in run.metadata.items() if name != WEBHOOK_ENDPOINT}
+                | {name: value for name, value in start.metadata.items() if name == WEBHOOK_ENDPOINT},
                 facts={**start.facts, "forked_from": {"run_id": run.run_id, "sequence": point.sequence}},
                 inherited=inherit(point, steps, interrupts, lambda: self._ids.short("int")),
             ),

@@ -47,6 +47,7 @@ from holdfast.api.http.origins import Origins
 from holdfast.api.http.protocol import LimitedProtocol
 from holdfast.api.http.routing import Api
 from holdfast.api.http.subscribers import Subscribers
+from holdfast.api.workflow.webhook_body import body_of_test, encode_webhook
 from holdfast.clock import SystemClock
 from holdfast.errors import StoreError
 from holdfast.execution.neighbours import Neighbours
@@ -61,6 +62,10 @@ from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
 from holdfast.shutdown import Shutdown
 from holdfast.store.base import Store
+from holdfast.webhooks import Webhooks
+from holdfast.webhooks.guard import Allowed
+from holdfast.webhooks.post import Poster
+from holdfast.webhooks.signing import is_secret
 
 if TYPE_CHECKING:
     from holdfast.execution.tracing import Tracing
@@ -197,6 +202,8 @@ class Server:
             subscribers=Subscribers(settings.subscribers_max),
             started_at=self._clock.now(),
         )
+        self._poster = Poster(_allowed(settings))
+        self._webhooks: Webhooks | None = None
         self._stop = asyncio.Event()
         self._neighbours: Neighbours | None = None
         self._http: _Http | None = None
@@ -251,6 +258,8 @@ class Server:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 await worker.stop()
+                if self._webhooks is not None:
+                    await self._webhooks.stop()
                 if self._neighbours is not None:
                     await self._neighbours.stop()
                 await journal.stop()
@@ -308,6 +317,17 @@ class Server:
             self._neighbours = Neighbours(journal, worker)
             await self._neighbours.start()
         await self._authenticator.start(self._store, journal.guard)
+        webhooks = self._webhooks = Webhooks(
+            self._store,
+            self._clock,
+            self._ids,
+            encode=functools.partial(encode_webhook, runs),
+            encode_test=body_of_test,
+            poster=self._poster,
+            secret=settings.webhook_secret,
+        )
+        await webhooks.start(journal)
+        self._services.webhooks = webhooks
         self._services.opened = runs
         self._let_in_cli()
         self._tasks.append(asyncio.create_task(self._prune_forever(), name="retention"))
@@ -406,6 +426,7 @@ class Server:
                     rows_before=now - int(settings.run_retention_days * DAY_MICROSECONDS),
                     now=now,
                 )
+                gone += 0 if self._webhooks is None else await self._webhooks.prune()
             except StoreError as error:
                 log.warning("not_pruned", reason=error.code, message=str(error))
                 continue
@@ -458,6 +479,19 @@ def _id_generator(settings: Settings) -> Callable[[], object] | None:
         raise InvalidSetting(f"{settings.id_generator} is no function", "id_generator")
     generator: Callable[[], object] = made
     return generator
+
+
+def _allowed(settings: Settings) -> Allowed:
+    """Where webhooks may go though it is not public; with a look at the secret that signs them."""
+    if settings.webhook_secret is not None and not is_secret(settings.webhook_secret):
+        raise InvalidSetting(
+            "webhook_secret is whsec_ and the base64 of 24 to 64 bytes: printf whsec_; openssl rand -base64 32",
+            "webhook_secret",
+        )
+    try:
+        return Allowed.parse(settings.webhook_allow)
+    except ValueError as error:
+        raise InvalidSetting(f"webhook_allow: {error}", "webhook_allow") from None
 
 
 def choose_store(settings: Settings) -> Store:

@@ -162,6 +162,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(gt=0, le=300, description="time without a byte of a body that is awaited; then 408")
     ] = 30.0
     body_bytes_max: Annotated[int, Meta(ge=1, description="longest body of the Runtime API")] = 1024 * 1024
+    webhook_secret: Annotated[
+        str | None, Meta(description="signs the webhooks of runs whose start names a URL and no secret: whsec_…")
+    ] = None
+    webhook_allow: Annotated[
+        tuple[str, ...],
+        Meta(description="hosts, host:ports and networks that webhooks may go to, though not public or without TLS"),
+    ] = ()
     model: Annotated[
         str | None, Meta(description="the assistant's model, provider:name; without one, the offline model")
     ] = None

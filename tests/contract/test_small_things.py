@@ -265,6 +265,15 @@ async def test_records_are_put_replaced_listed_and_deleted(backend: Backend) -> 
 # Endpoints and deliveries
 
 
+async def test_a_record_is_swapped_for_the_one_that_was_read(store: Store) -> None:
+    record = Record(kind="tool", tenant="a", name="x", body=b"1", created_at=1, updated_at=1)
+    await store.put_records([record])
+
+    assert await store.swap_record(msgspec.structs.replace(record, body=b"2", updated_at=2), b"1")
+    assert not await store.swap_record(msgspec.structs.replace(record, body=b"3"), b"1")
+    assert await store.record("a", "tool", "x") == msgspec.structs.replace(record, body=b"2", updated_at=2)
+
+
 async def test_an_event_is_noted_for_each_endpoint_that_wants_to_hear_of_the_run(store: Store) -> None:
     nobody = await started(store, "before", outbox=(OutboxRow("", 0, 0, 5),))
     await store.put_records(
@@ -327,24 +336,24 @@ async def test_outbox_rows_become_deliveries_once(backend: Backend) -> None:
 async def test_deliveries_are_taken_when_they_are_due_by_one_at_a_time(store: Store) -> None:
     await store.deliver([delivery(number, endpoint_id=f"whe_{number % 2}") for number in range(1, 6)], [])
 
-    both = await asyncio.gather(*(store.take_deliveries(now=13, until=20, limit=2) for _ in range(2)))
-    busy = await store.take_deliveries(now=15, until=20, limit=9, busy=["whe_1"])
-    later = await store.take_deliveries(now=20, until=30, limit=9)
+    both = await asyncio.gather(*(store.take_deliveries(now=13, until=20, limit=2, endpoint_max=2) for _ in range(2)))
+    full = await store.take_deliveries(now=15, until=20, limit=9, endpoint_max=2)
+    later = await store.take_deliveries(now=20, until=30, limit=9, endpoint_max=9)
 
     assert sorted(item.delivery_id for found in both for item in found) == ["whd_1", "whd_2", "whd_3"]
-    assert [item.delivery_id for item in busy] == ["whd_4"]
+    assert [item.delivery_id for item in full] == ["whd_4"]  # of the other endpoint two are being sent
     assert [item.delivery_id for item in later] == ["whd_1", "whd_2", "whd_3", "whd_4", "whd_5"]
     done = msgspec.structs.replace(later[0], status="delivered", attempts=b"[1]", tries=1, next_attempt_at=None)
     again = msgspec.structs.replace(later[1], attempts=b"[1]", tries=1, next_attempt_at=25)
     await store.put_delivery(done)
     await store.put_delivery(again)
-    assert await store.take_deliveries(now=25, until=30, limit=9) == [again]
+    assert await store.take_deliveries(now=25, until=30, limit=9, endpoint_max=4) == [again]
     assert done in await store.deliveries("whe_1")
 
 
 async def test_deliveries_are_listed_held_and_scheduled_anew(store: Store) -> None:
     await store.deliver([delivery(number) for number in range(1, 5)], [])
-    (first,) = await store.take_deliveries(now=11, until=99, limit=1)
+    (first,) = await store.take_deliveries(now=11, until=99, limit=1, endpoint_max=4)
     await store.put_delivery(msgspec.structs.replace(first, status="failed", next_attempt_at=None, tries=10))
 
     newest = await store.deliveries("whe_1", limit=2)
@@ -353,11 +362,11 @@ async def test_deliveries_are_listed_held_and_scheduled_anew(store: Store) -> No
     assert [item.number for item in await store.deliveries("whe_1", status="failed")] == [1]
     assert [item.number for item in await store.deliveries("whe_1", number=2)] == [2]
     assert await store.hold_deliveries("whe_1") == 3
-    assert await store.take_deliveries(now=99, until=100, limit=9) == []
+    assert await store.take_deliveries(now=99, until=100, limit=9, endpoint_max=4) == []
     assert await store.replay_deliveries("whe_1", now=50, event_ids=["msg_1", "msg_2", "msg_9"]) == 2
     assert await store.replay_deliveries("whe_1", now=50, since=3, until=4) == 1
     assert await store.replay_deliveries("whe_2", now=50, status="held") == 0
-    taken = await store.take_deliveries(now=50, until=60, limit=9)
+    taken = await store.take_deliveries(now=50, until=60, limit=9, endpoint_max=4)
     assert [(item.number, item.tries) for item in taken] == [(1, 0), (2, 0), (3, 0)]
     assert await store.prune_deliveries(3) == 2
     assert [item.number for item in await store.deliveries("whe_1")] == [4, 3]
@@ -365,7 +374,7 @@ async def test_deliveries_are_listed_held_and_scheduled_anew(store: Store) -> No
 
 async def test_an_attempt_that_ends_while_its_endpoint_is_held_stays_held(store: Store) -> None:
     await store.deliver([delivery()], [])
-    (taken,) = await store.take_deliveries(now=99, until=100, limit=1)
+    (taken,) = await store.take_deliveries(now=99, until=100, limit=1, endpoint_max=4)
     await store.hold_deliveries("whe_1")
 
     await store.put_delivery(msgspec.structs.replace(taken, tries=1, next_attempt_at=200))

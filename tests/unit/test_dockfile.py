@@ -339,6 +339,7 @@ EFFECTS: dict[str, Case] = {
     "holdfast.allow_query_key": ({"holdfast": {"allow_query_key": True}}, setting("allow_query_key"), True),
     "holdfast.public_pages": ({"holdfast": {"public_pages": False}}, setting("public_pages"), False),
     "holdfast.allowed_hosts": ({"holdfast": {"allowed_hosts": ["a.test"]}}, setting("allowed_hosts"), ("a.test",)),
+    "holdfast.webhook_secret": ({"holdfast": {"webhook_secret": "whsec_x"}}, setting("webhook_secret"), "whsec_x"),
     "holdfast.retention_days": ({"holdfast": {"retention_days": 0.5}}, setting("retention_days"), 0.5),
 }
 
@@ -413,7 +414,6 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("observability.langfuse", {"observability": {**langfuse()["observability"], "tracing": False}}, "no spans"),
     ("build.include.dirs", {"build": {"include": {"dirs": []}}}, "directories"),
     ("metadata.owner", {"metadata": {"owner": "me"}}, "known here"),
-    ("holdfast.webhook_secret", {"holdfast": {"webhook_secret": "s"}}, "not part of this version"),
     ("holdfast.retention_days", {"holdfast": {"retention_days": 0}}, "above 0"),
     ("holdfast.restart", {"holdfast": {"restart": "sometimes"}}, "always"),
     ("extra", {"extra": 1}, "unknown key"),

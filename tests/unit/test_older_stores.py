@@ -56,7 +56,12 @@ async def store(
         connection = connect_writer(tmp_path / "holdfast.db")
         connection.execute(ROWS.format(schema="", no=0, yes=1, blob="x", hash="zeroblob(32)").replace("{{}}", "{}"))
         connection.close()
-        assert sqlite_schema.status(tmp_path).pending == ("0002_shares", "0003_records", "0004_memory")
+        assert sqlite_schema.status(tmp_path).pending == (
+            "0002_shares",
+            "0003_records",
+            "0004_memory",
+            "0005_deliveries",
+        )
         store = SQLiteStore(tmp_path)
         await store.open()
         yield store
@@ -76,7 +81,7 @@ async def store(
     await connection_.execute(text.replace("'\\x' || '7b", "'\\x7b"))
     await connection_.execute("SELECT setval('holdfast.numbers', 2)")
     await connection_.close()
-    assert (await postgres_status(url)).pending == ("0002_shares", "0003_records", "0004_memory")
+    assert (await postgres_status(url)).pending == ("0002_shares", "0003_records", "0004_memory", "0005_deliveries")
     store = PostgresStore(url)
     await store.open()
     yield store

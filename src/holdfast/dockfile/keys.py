@@ -363,6 +363,9 @@ class Holdfast(Struct, frozen=True, kw_only=True):
     retention_days: Annotated[
         Annotated[float, Meta(gt=0)] | None, _says("Days that the journal of a finished run is kept.")
     ] = None
+    webhook_secret: Annotated[
+        Filled | None, _says("Signs the webhooks of runs whose start names a `webhook_url`: `whsec_…`.")
+    ] = None
 
 
 class Dockfile(Struct, frozen=True, kw_only=True):
@@ -391,7 +394,6 @@ NOTES: Final = Notes(
         "auth.jwt.claims.email": "nothing here shows it; leave it out",
         "auth.jwt.claims.name": "nothing here shows it; leave it out",
         "streaming.redis": _POSTGRES,
-        "holdfast.webhook_secret": "webhooks of single runs are not part of this version",
     },
     refused_values={
         ("auth.mode", "oauth2"): "have tokens checked with mode: jwt",

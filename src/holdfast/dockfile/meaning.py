@@ -331,7 +331,15 @@ class _Meaning:
         ours = self._dockfile.holdfast
         if ours is None:
             return
-        for name in ("store", "restart", "allow_query_key", "public_pages", "allowed_hosts", "retention_days"):
+        for name in (
+            "store",
+            "restart",
+            "allow_query_key",
+            "public_pages",
+            "allowed_hosts",
+            "retention_days",
+            "webhook_secret",
+        ):
             if (value := getattr(ours, name)) is not None:
                 self._set(name, value, f"holdfast.{name}")
 

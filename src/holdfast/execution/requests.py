@@ -35,7 +35,8 @@ class ForkRequest(msgspec.Struct, frozen=True, kw_only=True):
     """
     Where a fork leaves the old run: in front of the step with this key, else of an event.
 
-    In `start`, an input that is UNSET stands for the old run's; agent and metadata are always the old run's.
+    In `start`, an input that is UNSET stands for the old run's; agent and metadata are always the old run's, but
+    for the endpoint that hears of the new run alone.
     """
 
     from_sequence: int = 0

@@ -58,6 +58,7 @@ class Journal:
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
         self.on_failure: Callable[[], None] | None = None
+        self.on_notable: Callable[[], None] | None = None  # called when events were committed that outbox rows go with
         self.is_full = False  # the disk is full: running runs wait, and no new ones are taken
 
     async def start(self) -> None:
@@ -237,6 +238,11 @@ class Journal:
                 self._publish_submitted(write, outcome)
             if not future.done():
                 future.set_result(outcome)
+        if self.on_notable is not None and (
+            any(item.write.outbox for item in taken)
+            or any(not isinstance(write, PutInbox) and write.outbox for write, _ in submitted)
+        ):
+            self.on_notable()
 
     def _publish_submitted(self, write: Write, outcome: Outcome) -> None:
         if isinstance(write, StartRun) and isinstance(outcome, Started) and not outcome.replayed:

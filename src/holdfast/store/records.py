@@ -25,6 +25,10 @@ class Records(Protocol):
         """Those of a kind, in the order in which they were first put; of one tenant or one run, if that is given."""
         ...
 
+    async def swap_record(self, record: Record, before: bytes) -> bool:
+        """Replace a record if its body is still `before`; whether it was."""
+        ...
+
     async def delete_record(self, tenant: str, kind: str, name: str) -> bool:
         """Whether it was there."""
         ...
@@ -40,10 +44,10 @@ class Records(Protocol):
         """
         ...
 
-    async def take_deliveries(self, *, now: int, until: int, limit: int, busy: Sequence[str] = ()) -> list[Delivery]:
+    async def take_deliveries(self, *, now: int, until: int, limit: int, endpoint_max: int) -> list[Delivery]:
         """
-        Some that are due, the oldest first, but none for the endpoints in `busy`. Nobody else gets them before `until`, or
-        before `put_delivery`.
+        Some that are due, the oldest first. Nobody else gets them before `until`, or before `put_delivery`; of one endpoint
+        never more than `endpoint_max` are taken at a time, whoever takes them.
         """
         ...
 

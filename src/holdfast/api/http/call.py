@@ -28,6 +28,7 @@ from holdfast.ids import Ids
 from holdfast.runs import Caller, Runs
 from holdfast.settings import Settings
 from holdfast.shutdown import Shutdown
+from holdfast.webhooks import Webhooks
 
 
 class Services(msgspec.Struct, kw_only=True):
@@ -46,6 +47,7 @@ class Services(msgspec.Struct, kw_only=True):
     metrics: Metrics = msgspec.field(default_factory=Metrics)
     apis: tuple[Api, ...] = ()  # those that are served
     opened: Runs | None = None
+    webhooks: Webhooks | None = None  # set together with `opened`
     notices: tuple[str, ...] = ()  # what the store cannot keep of what is promised, as its user allowed
 
     @property
@@ -59,6 +61,18 @@ class Services(msgspec.Struct, kw_only=True):
         if self.opened is None:
             raise NotReady("the server is starting; try again", retry_after=1)
         return self.opened
+
+    @property
+    def hooks(self) -> Webhooks:
+        """
+        The service that tells others of runs.
+
+        Raises:
+            NotReady: as for `runs`.
+        """
+        if self.webhooks is None:
+            raise NotReady("the server is starting; try again", retry_after=1)
+        return self.webhooks
 
     @property
     def stream_times(self) -> StreamTimes:

@@ -43,11 +43,14 @@ def idempotency_row(call: Call, query: Any, body: Any, key: str | None = None) -
     )
 
 
-async def once(call: Call, query: Any, body: Any, work: Callable[[], Awaitable[Reply]]) -> Reply:
+async def once(
+    call: Call, query: Any, body: Any, work: Callable[[], Awaitable[Reply]], *, is_outside: bool = False
+) -> Reply:
     """
     The answer of `work`, or the one that the first call with this key got.
 
-    Only an answer below 300 is kept; after anything else the key may be used again.
+    Only an answer below 300 is kept; after anything else the key may be used again. `is_outside`: the effect of the call
+    is not in the store, so that one which a crash left at work is not done again.
 
     Raises:
         IdempotencyKeyReused, IdempotencyInProgress
@@ -55,7 +58,7 @@ async def once(call: Call, query: Any, body: Any, work: Callable[[], Awaitable[R
     row = idempotency_row(call, query, body)
     if row is None:
         return await work()
-    known = await _begin(call, row)
+    known = await _begin(call, row, is_outside=is_outside)
     if known is not None:
         return Reply(known.status, known.body, (REPLAYED,))
     store = call.runs.store
@@ -69,7 +72,7 @@ async def once(call: Call, query: Any, body: Any, work: Callable[[], Awaitable[R
     return reply
 
 
-async def _begin(call: Call, row: IdempotencyRow) -> IdempotencyRow | None:
+async def _begin(call: Call, row: IdempotencyRow, *, is_outside: bool) -> IdempotencyRow | None:
     """Claim the key for this call (None), or the finished row of the first one."""
     store, loop = call.runs.store, asyncio.get_running_loop()
     deadline = loop.time() + WAIT_SECONDS
@@ -82,6 +85,10 @@ async def _begin(call: Call, row: IdempotencyRow) -> IdempotencyRow | None:
         if known.status:
             return known
         if known.created_at < call.services.started_at:
+            if is_outside:
+                raise IdempotencyInProgress(
+                    "the outcome of the first call with this key is unknown: a crash came first"
+                )
             # A crash left it at work. The calls that come here may be done again: their effects are in the store.
             return None
         if loop.time() >= deadline:

@@ -14,8 +14,9 @@ from holdfast.api.http.query import Query
 from holdfast.errors import InvalidRequest
 from holdfast.execution.program import Program, spec_of
 from holdfast.runs import StartRequest
+from holdfast.webhooks import Wish
 
-CONTROLS: Final = ("run_id", "thread_id", "timeout", "timeout_sec")
+CONTROLS: Final = ("run_id", "thread_id", "timeout", "timeout_sec", "webhook_url")
 EXECUTION_SECONDS_MAX: Final = 86_400
 THREAD_ID_MAX: Final = 255
 _NOT_IN_THREAD_IDS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -44,6 +45,12 @@ def start_request(call: Call, query: Query, *, agent: str | None, input: Any, bo
         timeout_seconds=min((limit for limit in limits if limit is not None), default=None),
         idempotency=idempotency_row(call, query, body),
     )
+
+
+def wish_of(query: Query) -> Wish | None:
+    """The endpoint that hears of the new run alone, where its URL leads not yet looked at; None: none is wished for."""
+    url = query.get("webhook_url")
+    return None if url is None else Wish(url=url)
 
 
 def check_input(given: Any, agent: Program, *, field: str | None = None) -> None:

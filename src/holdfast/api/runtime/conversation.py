@@ -110,7 +110,7 @@ Decision = Close | Refuse | Authenticate | Welcome | Start | Subscribe | GiveAns
 
 _CREDENTIALS: Final = ("api_key", "bearer", "token")
 _READING: Final = ("types", "preset", "view")
-_START: Final = ("run_id", "thread_id", "timeout", "timeout_sec", "types", "preset")
+_START: Final = ("run_id", "thread_id", "timeout", "timeout_sec", "webhook_url", "types", "preset")
 MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
     "auth": _CREDENTIALS,
     "start": ("input", "agent", "idempotency_key", *_START),

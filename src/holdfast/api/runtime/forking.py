@@ -9,9 +9,10 @@ from litestar import post
 
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
+from holdfast.api.http.run_webhook import fork_run as fork_run_with_webhook
 from holdfast.api.http.strict_json import SAFE_INTEGER_MAX
 from holdfast.api.runtime.changing import check_members
-from holdfast.api.runtime.controls import CONTROLS, check_input, start_request
+from holdfast.api.runtime.controls import CONTROLS, check_input, start_request, wish_of
 from holdfast.api.runtime.starting import accepted
 from holdfast.errors import InvalidRequest
 from holdfast.runs import ForkRequest
@@ -33,7 +34,7 @@ async def fork_run(request: Call) -> Answer:
     given = body["input"] if "input" in body else msgspec.json.decode(run.input)
     start = start_request(request, query, agent=run.agent, input=given, body=body)
     fork = ForkRequest(from_sequence=sequence, step=step, start=start)
-    return accepted(await request.runs.fork(request.caller, run.run_id, fork))
+    return accepted(await fork_run_with_webhook(request, run.run_id, fork, wish_of(query)))
 
 
 def _point(body: dict[str, Any]) -> tuple[int, str | None]:

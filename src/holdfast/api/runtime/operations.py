@@ -132,7 +132,12 @@ _TIMEOUT: Final = Parameter(
     "timeout", number(1, 86_400), "Seconds of execution after which the run fails; waiting does not count."
 )
 _TIMEOUT_SEC: Final = Parameter("timeout_sec", number(1, 86_400), "The same; the least of both holds.")
-_CONTROLS: Final = (_IDEMPOTENCY, _RUN_ID, _THREAD_ID, _TIMEOUT, _TIMEOUT_SEC)
+_WEBHOOK_URL: Final = Parameter(
+    "webhook_url",
+    {"type": "string", "minLength": 1, "maxLength": 2048},
+    "Where the events of this run are sent to as webhooks, signed with the setting webhook_secret.",
+)
+_CONTROLS: Final = (_IDEMPOTENCY, _RUN_ID, _THREAD_ID, _TIMEOUT, _TIMEOUT_SEC, _WEBHOOK_URL)
 _FILTERS: Final = (
     Parameter("types", TEXT, "Which types of events, a list with commas; some are always sent."),
     Parameter("preset", one_of("minimal", "chat", "debug", "all"), "A named list of types, instead of `types`."),

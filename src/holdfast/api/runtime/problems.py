@@ -20,6 +20,9 @@ MEDIA_TYPE: Final = b"application/problem+json"
 # What the journal and the kernel call it: status and code on this API. A code that is not here is a 500 of that name.
 _CODES: Final[Mapping[str, tuple[int, str]]] = {
     "invalid_request": (422, "VALIDATION_ERROR"),
+    "webhook_url_refused": (422, "VALIDATION_ERROR"),
+    "webhook_secret_required": (422, "VALIDATION_ERROR"),
+    "endpoint_not_found": (404, "NOT_FOUND"),
     "invalid_answer": (422, "VALIDATION_ERROR"),
     "malformed_json": (422, "VALIDATION_ERROR"),
     "idempotency_key_reused": (422, "IDEMPOTENCY_KEY_REUSED"),

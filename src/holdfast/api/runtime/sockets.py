@@ -25,10 +25,11 @@ from holdfast.api.http.errors import TooManySubscribers
 from holdfast.api.http.frames import SLICE_BYTES_MAX, messages_of, slices, text_frames
 from holdfast.api.http.idempotency import idempotency_row
 from holdfast.api.http.routing import Refusal
+from holdfast.api.http.run_webhook import start_run
 from holdfast.api.http.sse import TICK_SECONDS_MAX, Source
 from holdfast.api.http.websocket import WebSocket, accept
 from holdfast.api.runtime.changing import CANCEL_WAIT_SECONDS, check_reason, give_answer
-from holdfast.api.runtime.controls import check_input, start_request
+from holdfast.api.runtime.controls import check_input, start_request, wish_of
 from holdfast.api.runtime.conversation import (
     Authenticate,
     Cancel,
@@ -322,7 +323,7 @@ class RunSocket:
             # What the message says of the agent decides as the path of a call does.
             row = idempotency_row(request, [wanted.controls, agent], wanted.input, key)
             asked = msgspec.structs.replace(asked, idempotency=row)
-        run = (await runs.start(request.caller, asked)).run
+        run = (await start_run(request, asked, wish_of(wanted.controls))).run
         self._run_id = run.run_id
         self._conversation.begun()
         await self._acknowledge("start", wanted.ref, accepted_view(run))

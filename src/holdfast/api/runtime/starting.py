@@ -14,7 +14,8 @@ from holdfast.api.http.enabling import ASYNC_RUNS, REST, SSE
 from holdfast.api.http.idempotency import REPLAYED
 from holdfast.api.http.query import Query, read_query
 from holdfast.api.http.reply import Reply, json_reply
-from holdfast.api.runtime.controls import CONTROLS, check_input, start_request
+from holdfast.api.http.run_webhook import start_run as start_run_with_webhook
+from holdfast.api.runtime.controls import CONTROLS, check_input, start_request, wish_of
 from holdfast.api.runtime.filters import EVERYTHING
 from holdfast.api.runtime.following import READING, Reading, event_stream
 from holdfast.api.runtime.position import find_position, read_cursor
@@ -78,7 +79,7 @@ async def _start(request: Call, more: tuple[str, ...] = (), check: Callable[[Que
     if check is not None:
         check(query)
     asked = start_request(request, query, agent=agent, input=given, body=given)
-    return await request.runs.start(request.caller, asked)
+    return await start_run_with_webhook(request, asked, wish_of(query))
 
 
 def _agent_of(request: Call) -> tuple[str, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from holdfast.api.http.operations import (
     Operation,
     Parameter,
     Schema,
+    component,
     list_of,
     object_of,
     one_of,
@@ -32,9 +33,35 @@ _RESULT: Final = object_of(
     "call_id", call_id=TEXT, output=ANYTHING, errored=or_null({"type": "boolean"}), error_message=or_null(TEXT)
 )
 
+_FILTERS: Final[Mapping[str, Schema]] = {name: list_of(TEXT) for name in ("events", "agents", "environments")}
+_ENDPOINT_FIELDS: Final = object_of("url", url=TEXT, **_FILTERS, description=TEXT, secret=TEXT)
+
 SCHEMAS: Final[Mapping[str, Schema]] = {
     "WorkflowError": object_of("*", detail=object_of("code message", code=TEXT, message=TEXT)),
     "WorkflowRow": _ROW,
+    "WebhookEndpoint": object_of(
+        "id url enabled",
+        id=TEXT,
+        url=TEXT,
+        **_FILTERS,
+        description=TEXT,
+        enabled={"type": "boolean"},
+        disabled_reason=or_null(TEXT),
+        created_at=TEXT,
+        secret=TEXT,
+    ),
+    "WebhookDelivery": object_of(
+        "id endpoint_id event_id type status attempts",
+        id=TEXT,
+        endpoint_id=TEXT,
+        event_id=TEXT,
+        type=TEXT,
+        task_id=or_null(whole(1, _MOST)),
+        seq=or_null(whole(0, _MOST)),
+        status=TEXT,
+        next_attempt_at=or_null(TEXT),
+        attempts=list_of(OBJECT),
+    ),
     "TaskStatus": object_of("*", completed={"type": "boolean"}, status=TEXT, seq=whole(0, _MOST), task_info=OBJECT),
 }
 
@@ -48,6 +75,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
                 environment=one_of("playground", "test", "production"),
                 metadata=OBJECT,
                 thread_id=TEXT,
+                webhook_url=TEXT,
+                webhook_events=list_of(TEXT),
+                webhook_secret=TEXT,
             ),
             {"inputs": {"strings": {"1": "What time is it?"}}, "environment": "playground"},
         ),
@@ -199,6 +229,63 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             object_of("*", passed={"type": "boolean"}, source=one_of("admin", "user")),
             {"passed": True, "source": "user"},
         ),
+        refusals=(404, 409),
+    ),
+    "POST /webhooks": Operation(
+        answers={200: Answers("the endpoint with its secret, which is shown only here", "WebhookEndpoint")},
+        parameters=(_KEY,),
+        body=Body(_ENDPOINT_FIELDS, {"url": "https://example.com/hooks", "events": ["run.completed"]}),
+        refusals=(409,),
+    ),
+    "GET /webhooks": Operation(
+        answers={200: Answers("all endpoints", object_of("*", endpoints=list_of(component("WebhookEndpoint"))))}
+    ),
+    "GET /webhooks/{id}": Operation(answers={200: Answers("the endpoint", "WebhookEndpoint")}, refusals=(404,)),
+    "PATCH /webhooks/{id}": Operation(
+        answers={200: Answers("the endpoint after it", "WebhookEndpoint")},
+        parameters=(_KEY,),
+        body=Body(
+            object_of(**{**_FILTERS, "url": TEXT, "description": TEXT, "enabled": {"type": "boolean"}}),
+            {"enabled": True},
+        ),
+        refusals=(404, 409),
+    ),
+    "DELETE /webhooks/{id}": Operation(
+        answers={200: Answers("it is gone", object_of("*", success={"type": "boolean"}))},
+        parameters=(_KEY,),
+        refusals=(404, 409),
+    ),
+    "POST /webhooks/{id}/rotate": Operation(
+        answers={200: Answers("the endpoint with its new secret", "WebhookEndpoint")},
+        parameters=(_KEY,),
+        body=Body(object_of(overlap_seconds=whole(0, 604_800, 86_400)), {"overlap_seconds": 86_400}, is_required=False),
+        refusals=(404, 409),
+    ),
+    "POST /webhooks/{id}/test": Operation(
+        answers={200: Answers("the delivery, after its one attempt", "WebhookDelivery")},
+        parameters=(_KEY,),
+        body=Body(object_of(), {}, is_required=False),
+        refusals=(404, 409),
+    ),
+    "GET /webhooks/{id}/deliveries": Operation(
+        answers={
+            200: Answers(
+                "deliveries, newest first",
+                object_of("*", deliveries=list_of(component("WebhookDelivery")), next_before=or_null(TEXT)),
+            )
+        },
+        parameters=(
+            Parameter("status", TEXT, "pending, delivered, failed or held"),
+            Parameter("task_id", whole(1, _MOST), "only those of this run"),
+            Parameter("limit", whole(1, 1000, 100), "how many"),
+            Parameter("before", TEXT, "the id of the delivery behind which to go on"),
+        ),
+        refusals=(404, 422),
+    ),
+    "POST /webhooks/{id}/replay": Operation(
+        answers={200: Answers("how many are sent again", object_of("*", scheduled=whole(0, _MOST)))},
+        parameters=(_KEY,),
+        body=Body(object_of(event_ids=list_of(TEXT), status=TEXT, since=TEXT, until=TEXT), {"status": "held"}),
         refusals=(404, 409),
     ),
 }

@@ -12,6 +12,7 @@ from holdfast.api.http.routing import Refusal
 from holdfast.errors import (
     AgentNotFound,
     CapacityError,
+    EndpointNotFound,
     FileNotFound,
     Forbidden,
     HoldfastError,
@@ -30,6 +31,8 @@ from holdfast.errors import (
     ThreadBusy,
     TooLarge,
     Unauthenticated,
+    WebhookSecretRequired,
+    WebhookUrlRefused,
 )
 
 
@@ -66,8 +69,11 @@ _ANSWERS: Final[tuple[tuple[type[HoldfastError], int, str], ...]] = (
     (AgentNotFound, 404, "agent_not_found"),
     (RunNotFound, 404, "run_not_found"),
     (FileNotFound, 422, "file_not_found"),
+    (EndpointNotFound, 404, "endpoint_not_found"),
     (NotFound, 404, "route_not_found"),
     (IdempotencyKeyReused, 422, "idempotency_key_reused"),
+    (WebhookUrlRefused, 422, "webhook_url_refused"),
+    (WebhookSecretRequired, 422, "webhook_secret_required"),
     (InvalidRequest, 422, "invalid_request"),
     (PolicyViolation, 422, "invalid_request"),
     (ThreadBusy, 409, "thread_busy"),

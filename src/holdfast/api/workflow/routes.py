@@ -6,12 +6,12 @@ from typing import Final
 
 from holdfast.api.http.routing import Api
 from holdfast.api.http.strict_json import INT64_MAX
-from holdfast.api.workflow import answering, claiming, feedback, listing, reading, registry, starting
+from holdfast.api.workflow import answering, claiming, feedback, listing, reading, registry, starting, webhooks
 from holdfast.api.workflow.operations import OPERATIONS, SCHEMAS
 from holdfast.api.workflow.refusals import render
 
 BODY_BYTES_MAX: Final = 1024 * 1024
-_PARTS: Final = (starting, reading, answering, claiming, registry, listing, feedback)
+_PARTS: Final = (starting, reading, answering, claiming, registry, listing, feedback, webhooks)
 
 
 def workflow() -> Api:
@@ -26,5 +26,5 @@ def workflow() -> Api:
         operations=OPERATIONS,
         schemas=SCHEMAS,
         error_schema="WorkflowError",
-        examples={"agent": "clock", "task": "17"},
+        examples={"agent": "clock", "task": "17", "id": "whe_3f9c"},
     )

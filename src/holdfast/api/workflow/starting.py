@@ -12,18 +12,20 @@ from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
 from holdfast.api.http.idempotency import REPLAYED, idempotency_row, once
 from holdfast.api.http.reply import Reply, json_reply
+from holdfast.api.http.run_webhook import start_run
 from holdfast.api.http.strict_json import INT64_MAX, read_json
 from holdfast.api.workflow import files
 from holdfast.api.workflow.fields import ignored_header, read_object, replayed_header, text
 from holdfast.api.workflow.finding import find_agent
 from holdfast.api.workflow.inputs import input_of, message_of, read_inputs
-from holdfast.api.workflow.refusals import WorkflowRefusal, invalid
+from holdfast.api.workflow.refusals import invalid
 from holdfast.api.workflow.registry import check_unambiguous, tool_names
 from holdfast.api.workflow.rows import initial_inputs
+from holdfast.api.workflow.wishes import wish_of
 from holdfast.errors import Forbidden
 from holdfast.execution.program import Program
 from holdfast.model import DEFAULT_TENANT
-from holdfast.runs import StartRequest
+from holdfast.runs import WEBHOOK_ENDPOINT, StartRequest
 
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 METADATA_BYTES_MAX: Final = 16 * 1024
@@ -94,8 +96,7 @@ async def _start(
     request: Call, program: Program, found: dict[str, Any], unknown: list[str], query: Any, compared: Any
 ) -> Reply:
     runs, tenant = request.runs, request.caller.tenant
-    if "webhook_url" in found:
-        raise WorkflowRefusal("webhook_url_refused", "this server does not take webhook_url at a start yet")
+    wish = wish_of(found)
     inputs = read_inputs(found.get("inputs", {}))
     facts = facts_of_start(request, found, await tool_names(runs, tenant, program))
     check_unambiguous(program, (await runs.worker.client_tools.of(tenant)).values())
@@ -117,7 +118,7 @@ async def _start(
         metadata={"workflow": {**facts, "inputs": inputs}},
         idempotency=None if row is None else msgspec.structs.replace(row, expires_at=None),
     )
-    started = await runs.start(request.caller, start)
+    started = await start_run(request, start, wish)
     kept = files.references_of(initial_inputs(started.run))
     if kept:
         await runs.store.attach_files(tenant, kept, started.run.number)
@@ -133,7 +134,7 @@ def started_reply(number: int, run_id: str, agent_id: str, metadata: dict[str, A
         "run_id": run_id,
         "agent_id": agent_id,
         "client_tools": metadata["workflow"]["client_tools"],
-        "webhook_endpoint_id": None,
+        "webhook_endpoint_id": metadata.get(WEBHOOK_ENDPOINT),
     }
     return json_reply(body)
 

@@ -35,6 +35,21 @@ class PostgresRecords:
     async def records(self, kind: str, *, tenant: str | None = None, number: int | None = None) -> list[Record]:
         return [Record(**row) for row in await self._fetch(SQL["records"], kind, tenant, number)]
 
+    async def swap_record(self, record: Record, before: bytes) -> bool:
+        given = (record.number, record.body, record.updated_at, record.kind, record.tenant, record.name)
+        tries = 0
+
+        async def swap(connection: Connection) -> bool:
+            nonlocal tries
+            tries += 1
+            if await connection.fetch(SQL["swap_record"], *given, before):
+                return True
+            # At a second try the first one may have done it, and its reply was lost.
+            found = await connection.fetch(SQL["record"], record.kind, record.tenant, record.name)
+            return tries > 1 and bool(found) and found[0]["body"] == record.body
+
+        return bool(await self.on_connection(swap))
+
     async def delete_record(self, tenant: str, kind: str, name: str) -> bool:
         tries = 0
 
@@ -62,8 +77,17 @@ class PostgresRecords:
 
         await self.on_connection(deliver)
 
-    async def take_deliveries(self, *, now: int, until: int, limit: int, busy: Sequence[str] = ()) -> list[Delivery]:
-        found = [Delivery(**row) for row in await self._fetch(SQL["take_deliveries"], now, until, limit, list(busy))]
+    async def take_deliveries(self, *, now: int, until: int, limit: int, endpoint_max: int) -> list[Delivery]:
+        # Mostly there is nothing, and nobody waits for a look.
+        if not (await self._fetch(SQL["is_due"], now))[0][0]:
+            return []
+
+        async def take(connection: Connection) -> list[Any]:
+            async with connection.transaction():
+                await connection.execute(SQL["take_lock"])
+                return list(await connection.fetch(SQL["take_deliveries"], now, until, limit, endpoint_max))
+
+        found = [Delivery(**row) for row in await self.on_connection(take)]
         return sorted(found, key=lambda delivery: (delivery.next_attempt_at or 0, delivery.created_at))
 
     async def put_delivery(self, delivery: Delivery) -> None:

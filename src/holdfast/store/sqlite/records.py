@@ -37,6 +37,10 @@ class SQLiteRecords:
         found: list[Record] = await self._read(_select, record_of, "records", given)
         return found
 
+    async def swap_record(self, record: Record, before: bytes) -> bool:
+        given = (record.number, record.body, record.updated_at, record.kind, record.tenant, record.name, before)
+        return bool(await self._change(_execute, "swap_record", given))
+
     async def delete_record(self, tenant: str, kind: str, name: str) -> bool:
         return bool(await self._change(_execute, "delete_record", (kind, tenant, name)))
 
@@ -47,9 +51,12 @@ class SQLiteRecords:
     async def deliver(self, deliveries: Sequence[Delivery], taken: Sequence[OutboxRow]) -> None:
         await self._change(_deliver, deliveries, taken)
 
-    async def take_deliveries(self, *, now: int, until: int, limit: int, busy: Sequence[str] = ()) -> list[Delivery]:
-        given = {"now": now, "until": until, "limit": limit, "busy": json_text(busy)}
-        found: list[Delivery] = await self._change(_select, delivery_of, "take_deliveries", given)
+    async def take_deliveries(self, *, now: int, until: int, limit: int, endpoint_max: int) -> list[Delivery]:
+        # Mostly there is nothing, and a look costs no sync.
+        endpoints: list[str] = await self._read(_due_endpoints, now)
+        if not endpoints:
+            return []
+        found: list[Delivery] = await self._change(_take, endpoints, now, until, limit, endpoint_max)
         return sorted(found, key=lambda delivery: (delivery.next_attempt_at or 0, delivery.created_at))
 
     async def put_delivery(self, delivery: Delivery) -> None:
@@ -137,6 +144,23 @@ def _deliver(connection: Connection, deliveries: Sequence[Delivery], taken: Sequ
     for delivery in deliveries:
         connection.execute(SQL["put_new_delivery"], msgspec.structs.astuple(delivery))
     changes.outbox_done(connection, taken)
+
+
+def _due_endpoints(connection: Connection, now: int) -> list[str]:
+    return [endpoint_id for (endpoint_id,) in connection.execute(SQL["due_endpoints"], {"now": now})]
+
+
+def _take(
+    connection: Connection, endpoints: Sequence[str], now: int, until: int, limit: int, endpoint_max: int
+) -> list[Delivery]:
+    taken: list[Delivery] = []
+    for endpoint_id in endpoints:
+        room = min(limit - len(taken), endpoint_max)
+        if room <= 0:
+            break
+        given = {"endpoint_id": endpoint_id, "now": now, "until": until, "limit": room, "endpoint_max": endpoint_max}
+        taken += _select(connection, delivery_of, "take_deliveries", given)
+    return taken
 
 
 def _execute(connection: Connection, name: str, given: Any) -> int:

@@ -136,6 +136,7 @@ def take_over(connection: Connection, place: Place, now: int) -> Opened:
     connection.execute("BEGIN IMMEDIATE")
     try:
         connection.execute(sql["expire_leases"])
+        connection.execute(sql["untake_deliveries"])
         set_meta(connection, "secret", secret)
         if restored:
             connection.execute(sql["next_epoch"])

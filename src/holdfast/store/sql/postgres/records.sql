@@ -12,6 +12,10 @@ WHERE kind = $1 AND tenant = $2 AND md5(name) = md5($3) AND name = $3
 SELECT kind, tenant, name, number, body, created_at, updated_at FROM holdfast.records
 WHERE kind = $1 AND ($2::text IS NULL OR tenant = $2) AND ($3::bigint IS NULL OR number = $3) ORDER BY id
 
+-- name: swap_record
+UPDATE holdfast.records SET number = $1, body = $2, updated_at = $3
+WHERE kind = $4 AND tenant = $5 AND md5(name) = md5($6) AND name = $6 AND body = $7 RETURNING 1
+
 -- name: delete_record
 DELETE FROM holdfast.records WHERE kind = $1 AND tenant = $2 AND md5(name) = md5($3) AND name = $3 RETURNING 1
 
@@ -30,11 +34,41 @@ FROM unnest(
     created_at
 ) ON CONFLICT DO NOTHING
 
+-- name: is_due
+-- Found by a step for each endpoint that has anything pending, however much that is.
+WITH RECURSIVE endpoints (endpoint_id) AS (
+    SELECT min(endpoint_id) FROM holdfast.deliveries WHERE status = 'pending'
+    UNION ALL
+    SELECT (SELECT min(d.endpoint_id) FROM holdfast.deliveries d WHERE d.status = 'pending' AND d.endpoint_id > e.endpoint_id)
+    FROM endpoints e WHERE e.endpoint_id IS NOT NULL
+)
+SELECT EXISTS (
+    SELECT 1 FROM endpoints e CROSS JOIN LATERAL (
+        SELECT 1 FROM holdfast.deliveries d
+        WHERE d.status = 'pending' AND d.endpoint_id = e.endpoint_id AND d.next_attempt_at <= $1 AND d.locked_until <= $1
+        LIMIT 1
+    ) due
+)
+
+-- name: take_lock
+-- Those who take at the same time would not see what the other one takes of an endpoint.
+SELECT pg_advisory_xact_lock(4712895173263741273)
+
 -- name: take_deliveries
-WITH due AS (
-    SELECT id FROM holdfast.deliveries
-    WHERE status = 'pending' AND next_attempt_at <= $1 AND locked_until <= $1 AND endpoint_id <> ALL ($4::text[])
-    ORDER BY next_attempt_at, id LIMIT $3 FOR UPDATE SKIP LOCKED
+WITH RECURSIVE endpoints (endpoint_id) AS (
+    SELECT min(endpoint_id) FROM holdfast.deliveries WHERE status = 'pending'
+    UNION ALL
+    SELECT (SELECT min(d.endpoint_id) FROM holdfast.deliveries d WHERE d.status = 'pending' AND d.endpoint_id > e.endpoint_id)
+    FROM endpoints e WHERE e.endpoint_id IS NOT NULL
+), due AS (
+    SELECT due.id FROM endpoints e CROSS JOIN LATERAL (
+        SELECT d.id, d.next_attempt_at FROM holdfast.deliveries d
+        WHERE d.status = 'pending' AND d.endpoint_id = e.endpoint_id AND d.next_attempt_at <= $1 AND d.locked_until <= $1
+        ORDER BY d.next_attempt_at, d.id LIMIT greatest(0, $4 - (
+            SELECT count(*) FROM holdfast.deliveries b
+            WHERE b.endpoint_id = e.endpoint_id AND b.locked_until > 0 AND b.locked_until > $1
+        ))
+    ) due WHERE e.endpoint_id IS NOT NULL ORDER BY due.next_attempt_at, due.id LIMIT $3
 )
 UPDATE holdfast.deliveries d SET locked_until = $2 FROM due WHERE d.id = due.id
 RETURNING d.delivery_id, d.endpoint_id, d.tenant, d.event_id, d.type, d.number, d.sequence, d.status, d.body, d.attempts,
@@ -55,7 +89,7 @@ WHERE endpoint_id = $1 AND ($2::text IS NULL OR status = $2) AND ($3::bigint IS 
 ORDER BY id DESC LIMIT $5
 
 -- name: replay_deliveries
-UPDATE holdfast.deliveries SET status = 'pending', tries = 0, next_attempt_at = $2, locked_until = 0
+UPDATE holdfast.deliveries SET status = 'pending', tries = 0, next_attempt_at = $2
 WHERE endpoint_id = $1 AND ($3::text[] IS NULL OR event_id = ANY ($3)) AND ($4::text IS NULL OR status = $4)
     AND ($5::bigint IS NULL OR created_at >= $5) AND ($6::bigint IS NULL OR created_at < $6)
 RETURNING 1

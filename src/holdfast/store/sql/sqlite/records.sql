@@ -10,6 +10,9 @@ SELECT kind, tenant, name, number, body, created_at, updated_at FROM records WHE
 SELECT kind, tenant, name, number, body, created_at, updated_at FROM records
 WHERE kind = :kind AND (:tenant IS NULL OR tenant = :tenant) AND (:number IS NULL OR number = :number) ORDER BY id
 
+-- name: swap_record
+UPDATE records SET number = ?, body = ?, updated_at = ? WHERE kind = ? AND tenant = ? AND name = ? AND body = ?
+
 -- name: delete_record
 DELETE FROM records WHERE kind = ? AND tenant = ? AND name = ?
 
@@ -19,12 +22,30 @@ INSERT INTO deliveries (
     locked_until, created_at
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT DO NOTHING
 
+-- name: due_endpoints
+-- Found by a step for each endpoint that has anything pending, however much that is; whoever waits longest comes first.
+WITH RECURSIVE endpoints (endpoint_id) AS (
+    SELECT min(endpoint_id) FROM deliveries WHERE status = 'pending'
+    UNION ALL
+    SELECT (SELECT min(endpoint_id) FROM deliveries WHERE status = 'pending' AND endpoint_id > e.endpoint_id)
+    FROM endpoints e WHERE e.endpoint_id IS NOT NULL
+), due (endpoint_id, since) AS (
+    SELECT endpoint_id, (
+        SELECT next_attempt_at FROM deliveries d
+        WHERE d.status = 'pending' AND d.endpoint_id = e.endpoint_id AND d.next_attempt_at <= :now
+        AND d.locked_until <= :now
+        ORDER BY d.next_attempt_at LIMIT 1
+    ) FROM endpoints e WHERE endpoint_id IS NOT NULL
+)
+SELECT endpoint_id FROM due WHERE since IS NOT NULL ORDER BY since
+
 -- name: take_deliveries
 UPDATE deliveries SET locked_until = :until WHERE id IN (
     SELECT id FROM deliveries
-    WHERE status = 'pending' AND next_attempt_at <= :now AND locked_until <= :now
-        AND endpoint_id NOT IN (SELECT value FROM json_each(:busy))
-    ORDER BY next_attempt_at, id LIMIT :limit
+    WHERE status = 'pending' AND endpoint_id = :endpoint_id AND next_attempt_at <= :now AND locked_until <= :now
+    ORDER BY next_attempt_at, id LIMIT min(:limit, max(0, :endpoint_max - (
+        SELECT count(*) FROM deliveries WHERE endpoint_id = :endpoint_id AND locked_until > :now
+    )))
 ) RETURNING delivery_id, endpoint_id, tenant, event_id, type, number, sequence, status, body, attempts, tries,
     next_attempt_at, created_at
 
@@ -43,7 +64,7 @@ WHERE endpoint_id = :endpoint_id AND (:status IS NULL OR status = :status) AND (
 ORDER BY id DESC LIMIT :limit
 
 -- name: replay_deliveries
-UPDATE deliveries SET status = 'pending', tries = 0, next_attempt_at = :now, locked_until = 0
+UPDATE deliveries SET status = 'pending', tries = 0, next_attempt_at = :now
 WHERE endpoint_id = :endpoint_id AND (:status IS NULL OR status = :status)
     AND (:event_ids IS NULL OR event_id IN (SELECT value FROM json_each(:event_ids)))
     AND (:since IS NULL OR created_at >= :since) AND (:until IS NULL OR created_at < :until)

@@ -17,6 +17,9 @@ SELECT coalesce(max(number), 0) FROM runs
 -- name: expire_leases
 UPDATE heads SET lease_owner = '', lease_until = 0.0 WHERE lease_owner IS NOT NULL
 
+-- name: untake_deliveries
+UPDATE deliveries SET locked_until = 0 WHERE locked_until > 0
+
 -- name: next_epoch
 UPDATE runs SET epoch = epoch + 1, epochs = json_insert(epochs, '$[#]', json_array(
     epoch + 1, (SELECT tail_sequence + 1 FROM heads WHERE heads.number = runs.number)
