@@ -310,6 +310,10 @@ class Server:
             namespace=info.store_id,
         )
         check_ids(self._programs.names(), runs.agent_id)
+        for program in self._programs:
+            use_memory = getattr(program, "use_memory", None)
+            if use_memory is not None:
+                use_memory(runs.memory)
         first_key = await self._first_key()
         await journal.start()
         await worker.start()

@@ -7,8 +7,8 @@ It can die at any event and be executed again, as after a crash: from the top, w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +23,8 @@ from holdfast.execution.tally import Tally
 from holdfast.ids import SeededIds
 from holdfast.model import Interrupt, Message, Part, Run, Segment, Status, Step
 from holdfast.model.interrupt import canonical_answer
+
+T = TypeVar("T")
 
 
 class Died(Exception):
@@ -257,6 +259,12 @@ class _Execution:
 
     async def history(self) -> list[Message]:
         return list(self._one.earlier)
+
+    async def client_tools(self) -> dict[str, Any]:
+        return {}
+
+    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await call()
 
     async def shown(self, data: bytes) -> Any:
         return msgspec.Raw(data)

@@ -15,10 +15,10 @@ It ends in one of these ways, and each writes its last words in one commit:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import structlog
@@ -66,6 +66,8 @@ if TYPE_CHECKING:
 CANCEL_SECONDS = 4.5
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Ending(StrEnum):
@@ -152,6 +154,10 @@ class Execution:
         store, tenant, thread_id = self._worker.journal.store, self.run.tenant, self.run.thread_id
         messages = await self._worker.insist(lambda: store.messages(tenant, thread_id))
         return [message for message in messages if message.number != self.run.number]
+
+    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What a call to the store gives; where the store is away it is waited for. For what may be done twice."""
+        return await self._worker.insist(call)
 
     async def in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a plain function in a thread, as soon as one of the process's threads is free."""

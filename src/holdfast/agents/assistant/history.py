@@ -76,6 +76,17 @@ def detail_of(messages: Sequence[ModelMessage]) -> bytes:
     return ModelMessagesTypeAdapter.dump_json(kept)
 
 
+def with_notes(messages: list[ModelMessage], notes: str | None, run_id: str) -> list[ModelMessage]:
+    """The messages with notes before the person's message of this turn; the list that was given stays as it is."""
+    if notes is None:
+        return messages
+    for place, message in enumerate(messages):
+        if isinstance(message, ModelRequest) and message.run_id == run_id:
+            told = replace(message, parts=[UserPromptPart(content=notes), *message.parts])
+            return [*messages[:place], told, *messages[place + 1 :]]
+    return messages
+
+
 def _detail(message: Message) -> list[ModelMessage] | None:
     """The model messages of an assistant's turn; None where there are none that this version can read."""
     if not message.detail:

@@ -22,12 +22,14 @@ from pydantic_ai.settings import ModelSettings
 from holdfast.agents.assistant.callers_tools import client_tools_of
 from holdfast.agents.assistant.calls import RETRIES_MAX, RecordedTools
 from holdfast.agents.assistant.history import detail_of, model_messages, user_content
+from holdfast.agents.assistant.recalling import recall
 from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel, Sleep
 from holdfast.agents.assistant.turn import Turn
 from holdfast.agents.models.failures import ModelFailed
 from holdfast.agents.tools import Tools
 from holdfast.execution.context import Context
 from holdfast.execution.program import Result
+from holdfast.memory import Memory
 
 _STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
 
@@ -47,11 +49,13 @@ class Loop:
         max_tokens: int | None,
         iterations_max: int,
         client_tools: Sequence[str] = (),
+        memory: Memory | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._model = model
         self._tools = tools
         self._client_tools = client_tools
+        self._memory = memory
         self._toolset = RecordedTools(tools)
         self._settings = _settings(model, max_tokens)
         self._iterations_max = iterations_max
@@ -72,13 +76,21 @@ class Loop:
         """
         turn = Turn(context, self._tools, await client_tools_of(context, self._client_tools, self._tools))
         history = model_messages(await context.history())
+        recalled = await recall(context, self._memory, text)
         with capture_run_messages() as messages:
             try:
                 result = await self._agent.run(
                     user_content(text, media),
                     deps=turn,
                     message_history=history or None,
-                    model=RecordedModel(self._model, turn, iterations_max=self._iterations_max, sleep=self._sleep),
+                    model=RecordedModel(
+                        self._model,
+                        turn,
+                        iterations_max=self._iterations_max,
+                        notes=recalled.notes,
+                        sleep=self._sleep,
+                    ),
+                    instructions=recalled.instructions,
                     model_settings=self._settings,
                     toolsets=[self._toolset],
                     usage_limits=None,

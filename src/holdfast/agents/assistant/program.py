@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, is_offline
-from holdfast.agents.tools import Tools, builtin_tools
+from holdfast.agents.tools import Tools, builtin_tools, memory_tools
 from holdfast.execution.codec import encode_result
 from holdfast.execution.context import Context
 from holdfast.execution.program import Result
+from holdfast.memory import Memory
 from holdfast.model.lifecycle import Restart
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class AssistantProgram:
             check_model(model, key, url)
         self.name = name
         self.tools = builtin_tools() if tools is None else tools
+        self._has_own_tools = tools is not None
+        self._memory: Memory | None = None
         self._model, self._key, self._url = model, key, url
         self._instructions = instructions
         self._max_tokens = max_tokens
@@ -82,6 +85,14 @@ class AssistantProgram:
         self._word_delay_seconds = offline_word_delay_seconds
         self._loop: Loop | None = None
         self._loading = threading.Lock()
+
+    def use_memory(self, memory: Memory) -> None:
+        """Remember, from the next turn on; called before the first one. Tools that were given are not added to."""
+        self._memory = memory
+        if not self._has_own_tools:
+            for tool in memory_tools(memory):
+                if self.tools.get(tool.name) is None:
+                    self.tools.add(tool)
 
     @property
     def is_offline(self) -> bool:
@@ -116,6 +127,7 @@ class AssistantProgram:
             max_tokens=self._max_tokens,
             iterations_max=self._iterations_max,
             client_tools=self.client_tools,
+            memory=self._memory,
         )
 
 

@@ -36,6 +36,7 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
 
+from holdfast.agents.assistant.history import with_notes
 from holdfast.agents.assistant.providers import (
     PROVIDER_ERRORS,
     SILENCE_SECONDS,
@@ -58,9 +59,18 @@ class IterationsExhausted(Exception):
 class RecordedModel(WrapperModel):
     """A model whose requests are steps of one turn. The agent asks it for whole responses; it streams by itself."""
 
-    def __init__(self, wrapped: Model[Any], turn: Turn, *, iterations_max: int, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        wrapped: Model[Any],
+        turn: Turn,
+        *,
+        iterations_max: int,
+        notes: str | None = None,
+        sleep: Sleep = asyncio.sleep,
+    ) -> None:
         super().__init__(wrapped)
         self._turn = turn
+        self._notes = notes  # stand before this turn's message, and in no later turn
         self._iterations_max = iterations_max
         self._sleep = sleep
 
@@ -79,6 +89,7 @@ class RecordedModel(WrapperModel):
         """
         if self._turn.requests >= self._iterations_max:
             raise IterationsExhausted
+        messages = with_notes(messages, self._notes, self._turn.context.run_id)
         outcome = await self._turn.context.step(
             "model", self._ask, messages, model_settings, model_request_parameters, visible=False
         )

@@ -3,9 +3,20 @@
 from holdfast.agents.tools.arithmetic import sum_tool
 from holdfast.agents.tools.asking import ask_human_tool
 from holdfast.agents.tools.now import current_time_tool
+from holdfast.agents.tools.remembering import memory_tools
 from holdfast.agents.tools.tool import Call, Tool, ToolError, Tools
 
-__all__ = ["Call", "Tool", "ToolError", "Tools", "ask_human_tool", "builtin_tools", "current_time_tool", "sum_tool"]
+__all__ = [
+    "Call",
+    "Tool",
+    "ToolError",
+    "Tools",
+    "ask_human_tool",
+    "builtin_tools",
+    "current_time_tool",
+    "memory_tools",
+    "sum_tool",
+]
 
 
 def builtin_tools() -> Tools:
