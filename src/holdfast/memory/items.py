@@ -95,7 +95,8 @@ def shown_item(item: MemoryItem, now: int | None, *, score: float | None = None)
 
 def faded(confidence: float, age: int) -> float:
     """What a confidence has become after so many microseconds: it halves in 180 days. To four decimals."""
-    return round(confidence * 0.5 ** (max(age, 0) / HALF_LIFE_MICROSECONDS), 4)
+    halvings: float = max(age, 0) / HALF_LIFE_MICROSECONDS
+    return round(confidence / float(2**halvings), 4)
 
 
 def _time(value: int | None) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -93,9 +94,10 @@ def test_validity_and_decay(engine: Engine, word: str) -> None:
     assert [hit["id"] for hit in search(engine, word)] == [kept["id"]]
     assert kept["valid_from"] == "2020-01-01T00:00:00.000000Z"
 
-    given = [{"id": f"{word}-old", "content": f"old{word}", "confidence": 0.8, "updated_at": "2020-01-01T00:00:00Z"}]
+    before = (datetime.now(UTC) - timedelta(days=360)).isoformat()
+    given = [{"id": f"{word}-old", "content": f"old{word}", "confidence": 0.8, "updated_at": before}]
     ok(engine.post("/memory/import", {"format": "holdfast-memory", "version": 1, "knowledge": given}))
-    assert 0 < search(engine, f"old{word}")[0]["confidence"] < 0.4
+    assert search(engine, f"old{word}")[0]["confidence"] == pytest.approx(0.2, abs=0.001)
 
 
 def test_a_limit_cuts_and_lists_have_pages(engine: Engine, word: str) -> None:
