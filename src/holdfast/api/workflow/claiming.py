@@ -11,7 +11,7 @@ from holdfast.api.http.call import Call
 from holdfast.api.http.idempotency import once
 from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.workflow.answering import check_asked
-from holdfast.api.workflow.fields import read_strict, replayed_header, text, whole
+from holdfast.api.workflow.fields import read_strict, replayed_header, text
 from holdfast.api.workflow.finding import find_run
 from holdfast.api.workflow.refusals import WorkflowRefusal, invalid
 from holdfast.model import Part, Run
@@ -33,8 +33,9 @@ async def claim(request: Call) -> Answer:
     worker = text(found, "worker", least=1, most=255)
     if worker is None:
         raise invalid("worker", "the name of the worker, as a text")
-    seconds = whole(found, "lease_seconds", least=0, most=LEASE_SECONDS_MAX, default=LEASE_SECONDS)
-    if 0 < seconds < LEASE_SECONDS_MIN:
+    seconds = found.get("lease_seconds", LEASE_SECONDS)
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or (seconds != 0 and not LEASE_SECONDS_MIN <= seconds <= LEASE_SECONDS_MAX):
         raise invalid("lease_seconds", f"0, or from {LEASE_SECONDS_MIN} to {LEASE_SECONDS_MAX}")
     call_ids = _call_ids(found.get("call_ids"))
     reply = await once(request, query, body, lambda: _claim(request, run, worker, call_ids, seconds))
@@ -51,7 +52,7 @@ def _call_ids(given: Any) -> list[str]:
     return given
 
 
-async def _claim(request: Call, run: Run, worker: str, call_ids: list[str], seconds: int) -> Reply:
+async def _claim(request: Call, run: Run, worker: str, call_ids: list[str], seconds: float) -> Reply:
     runs = request.runs
     await runs.expire_calls(run)
     check_asked(run, await runs.store.interrupts(run.number), call_ids)
