@@ -124,7 +124,8 @@ def test_every_other_name_of_a_setting_is_documented() -> None:
 def test_no_page_names_a_setting_that_does_not_exist() -> None:
     # HOLDFAST_FAULTS_… are those of the fault harness, not of a server.
     # HOLDFAST_API_KEY is where a Dockfile finds its key, unless it names another variable.
-    known = {row.variable for row in described()} | {"HOLDFAST_API_KEY"}
+    # HOLDFAST_URL is where clients find the server.
+    known = {row.variable for row in described()} | {"HOLDFAST_API_KEY", "HOLDFAST_URL"}
 
     named = {
         (page.name, name)

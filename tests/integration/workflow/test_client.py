@@ -1,5 +1,5 @@
 """
-The async client against a small fake server. test_client_sync.py is generated from this file: scripts/generate_sync.py.
+The async client against a small fake server, which shows what a real one shows rarely.
 """
 
 # Handlers are called with the keywords args, agent_id and task_id, whether they look at them or not.

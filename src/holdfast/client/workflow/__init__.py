@@ -9,8 +9,7 @@ The client of the Workflow API: start runs whose tools are executed here, by str
         final = await client.run_agent("clock", string_inputs={"1": "What time is it?"})
         print(final.status, final.result)
 
-No server of this version speaks that API yet. Claims, `FileLedger` over several processes and `WebhookReceiver` are not
-proven by tests so far.
+`SyncWorkflowClient` is the same without `await`.
 """
 
 from holdfast.client.workflow.client import WorkflowClient
@@ -28,6 +27,7 @@ from holdfast.client.workflow.receiver import WebhookReceiver
 from holdfast.client.workflow.records import AgentRuns, Record, RunResult, StartedRun, TaskStatus, ToolResponses
 from holdfast.client.workflow.run import WorkflowRun
 from holdfast.client.workflow.signing import verify_webhook
+from holdfast.client.workflow.sync import SyncWorkflowClient, SyncWorkflowRun
 from holdfast.client.workflow.tools import Answer, Call, at_most_once
 
 __all__ = [
@@ -42,6 +42,8 @@ __all__ = [
     "Record",
     "RunResult",
     "StartedRun",
+    "SyncWorkflowClient",
+    "SyncWorkflowRun",
     "TaskStatus",
     "ToolError",
     "ToolResponses",

@@ -1,0 +1,183 @@
+"""
+Writes the sync clients, which are the async ones on an event loop of their own: one method for each, with the same
+parameters and documentation.
+
+    python scripts/generate_sync.py [--check]
+
+With --check nothing is written; it fails where what is committed is not what would be written.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "src/holdfast/client/workflow"
+TARGET = FOLDER / "sync.py"
+
+# Which class of which module becomes which.
+CLASSES = {
+    ("run", "WorkflowRun"): "SyncWorkflowRun",
+    ("namespaces", "Tools"): "SyncTools",
+    ("namespaces", "ExecutionFeedback"): "SyncExecutionFeedback",
+    ("namespaces", "ExecutionRecords"): "SyncExecutionRecords",
+    ("namespaces", "Webhooks"): "SyncWebhooks",
+    ("client", "WorkflowClient"): "SyncWorkflowClient",
+}
+SYNC_NAMES = {name: sync for (_, name), sync in CLASSES.items()}
+FIELDS = {"SyncWorkflowRun": ("task_id: int", "run_id: str | None", "agent_id: str")}
+
+HEAD = '''"""
+The sync client of the Workflow API: `WorkflowClient` on an event loop of its own, in a thread.
+
+Generated from the async client by scripts/generate_sync.py; do not edit. Handlers that are `async def` run on that loop,
+plain ones in threads. A sync client may be used by several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal
+
+from holdfast.client.portal import Portal
+from holdfast.client.workflow.client import Image, Upload, WorkflowClient
+from holdfast.client.workflow.errors import WorkflowTimeout
+from holdfast.client.workflow.ledger import Ledger
+from holdfast.client.workflow.namespaces import ExecutionFeedback, ExecutionRecords, Source, Tools, Webhooks
+from holdfast.client.workflow.records import AgentRuns, Record, RunResult, StartedRun, TaskStatus, ToolResponses
+from holdfast.client.workflow.run import WorkflowRun
+from holdfast.client.workflow.tools import OnToolError
+'''
+
+
+def main() -> int:
+    text = formatted(generated())
+    if "--check" in sys.argv[1:]:
+        if TARGET.exists() and TARGET.read_text() == text:
+            return 0
+        sys.stderr.write(f"{TARGET.relative_to(ROOT)} is not what scripts/generate_sync.py writes: run `make fix`\n")
+        return 1
+    TARGET.write_text(text)
+    return 0
+
+
+def generated() -> str:
+    parts = [HEAD]
+    for (module, name), sync in CLASSES.items():
+        tree = ast.parse((FOLDER / f"{module}.py").read_text())
+        found = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+        parts.append(class_text(found, sync))
+    return "\n\n".join([*parts, RESULT]) + "\n"
+
+
+def class_text(node: ast.ClassDef, sync: str) -> str:
+    doc = ast.get_docstring(node) or ""
+    body = [
+        f'    """\n{indented(doc.replace("An async client.", "A sync client."), 4)}\n    """',
+        init_text(node, sync),
+    ]
+    for item in node.body:
+        if isinstance(item, ast.AsyncFunctionDef | ast.FunctionDef) and not item.name.startswith("_"):
+            body.append(method_text(item))
+        elif isinstance(item, ast.Assign) and isinstance(item.value, ast.Name):
+            body.append(f"    {ast.unparse(item)}")
+    if sync == "SyncWorkflowClient":
+        body.append(CONTEXT)
+    return f"class {sync}:\n" + "\n\n".join(body)
+
+
+def init_text(node: ast.ClassDef, sync: str) -> str:
+    if sync == "SyncWorkflowClient":
+        given = next(item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__")
+        doc = indented(ast.get_docstring(given) or "", 8)
+        lines = [
+            f"    def __init__({ast.unparse(given.args)}) -> None:",
+            f'        """\n{doc}\n        """',
+            "        self._portal = Portal()",
+            f"        self._async = WorkflowClient({arguments_text(given.args)})",
+            "        self.tools = SyncTools(self._portal, self._async.tools)",
+            "        self.execution_feedback = SyncExecutionFeedback(self._portal, self._async.execution_feedback)",
+            "        self.agent_feedback = self.execution_feedback",
+            "        self.agent_execution_records = SyncExecutionRecords(",
+            "            self._portal, self._async.agent_execution_records",
+            "        )",
+            "        self.webhooks = SyncWebhooks(self._portal, self._async.webhooks)",
+        ]
+        return "\n".join(lines)
+    lines = [
+        f"    def __init__(self, portal: Portal, wrapped: {node.name}) -> None:",
+        "        self._portal = portal",
+        "        self._async = wrapped",
+    ]
+    for field in FIELDS.get(sync, ()):
+        name, _, kind = field.partition(": ")
+        lines.append(f"        self.{name}: {kind} = wrapped.{name}")
+    return "\n".join(lines)
+
+
+def method_text(node: ast.AsyncFunctionDef | ast.FunctionDef) -> str:
+    name = "close" if node.name == "aclose" else node.name
+    returns = "None" if node.returns is None else ast.unparse(node.returns)
+    sync = SYNC_NAMES.get(returns)
+    doc = (ast.get_docstring(node) or "").replace("Every later await", "Every later call")
+    is_property = any(isinstance(item, ast.Name) and item.id == "property" for item in node.decorator_list)
+    inner = f"self._async.{node.name}" if is_property else f"self._async.{node.name}({arguments_text(node.args)})"
+    if isinstance(node, ast.AsyncFunctionDef):
+        work = f"self._async.{node.name}" if inner.endswith("()") else f"lambda: {inner}"
+        inner = f"_result(self._portal, {work})" if returns == "RunResult" else f"self._portal.call({work})"
+    elif sync is not None:
+        inner = f"self._portal.make(lambda: {inner})"
+    if sync is not None:
+        inner = f"{sync}(self._portal, {inner})"
+    lines = ["    @property"] if is_property else []
+    lines.append(f"    def {name}({ast.unparse(node.args)}) -> {sync or returns}:")
+    if doc:
+        lines.append(f'        """\n{indented(doc, 8)}\n        """' if "\n" in doc else f'        """{doc}"""')
+    if name == "close":
+        lines += [f"        {inner}", "        self._portal.close()"]
+    else:
+        lines.append(f"        {inner}" if returns == "None" else f"        return {inner}")
+    return "\n".join(lines)
+
+
+def arguments_text(args: ast.arguments) -> str:
+    """The parameters passed on, as they were given."""
+    plain = [item.arg for item in args.args if item.arg != "self"]
+    named = [f"{item.arg}={item.arg}" for item in args.kwonlyargs]
+    more = [f"**{args.kwarg.arg}"] if args.kwarg is not None else []
+    return ", ".join([*plain, *named, *more])
+
+
+def indented(text: str, width: int) -> str:
+    return "\n".join(f"{' ' * width}{line}" if line else "" for line in text.splitlines())
+
+
+RESULT = '''def _result(portal: Portal, work: Callable[[], Coroutine[Any, Any, RunResult]]) -> RunResult:
+    """What a run comes to; the handle in a timeout's error is a sync one too."""
+    try:
+        return portal.call(work)
+    except WorkflowTimeout as exc:
+        exc.run = SyncWorkflowRun(portal, exc.run)
+        raise'''
+
+CONTEXT = """    def __enter__(self) -> SyncWorkflowClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()"""
+
+
+def formatted(text: str) -> str:
+    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(TARGET), "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=ROOT, check=True)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main())
