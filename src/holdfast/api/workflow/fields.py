@@ -46,3 +46,11 @@ def text(found: dict[str, Any], name: str, *, most: int, least: int = 0, default
     if value is not None and (not isinstance(value, str) or not least <= len(value) <= most):
         raise invalid(name, f"a text of {least} to {most} characters")
     return value
+
+
+def whole(found: dict[str, Any], name: str, *, least: int, most: int, default: int) -> int:
+    """A member that is a whole number within bounds."""
+    value = found.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise invalid(name, f"a whole number from {least} to {most}")
+    return value
