@@ -144,11 +144,6 @@ def test_a_wrong_message_is_refused(message: bytes) -> None:
     refused(conversation(), message)
 
 
-def test_a_start_takes_no_endpoint_of_its_own_yet() -> None:
-    """Ignored, it would be a promise that nobody keeps."""
-    refused(conversation(starts_runs=True), said("start", input={}, webhook_url="https://example.org/"))
-
-
 def test_a_socket_starts_one_run() -> None:
     made = conversation(starts_runs=True)
 

@@ -122,11 +122,11 @@ def check_url(url: str, allowed: Allowed) -> Target:
     """
     parts = _split(url)
     host, port = parts.hostname or "", _port(parts)
-    address = _address_of(host)
+    address = _address_of(host, parts.netloc)
     is_exempt = allowed.has_host(host, port) or (address is not None and allowed.has_address(address))
     if parts.scheme != "https" and not is_exempt:
         raise WebhookUrlRefused("the URL of a webhook begins with https://")
-    if address is None and not _is_name(host):
+    if address is None and ("[" in parts.netloc or not _is_name(host)):
         raise WebhookUrlRefused(f"{host[:80]!r} is no DNS name, nor an IP address in its canonical form")
     if address is not None and not is_exempt and not is_public(address):
         raise WebhookUrlRefused(f"{host} is no public address")
@@ -184,13 +184,13 @@ def _port(parts: SplitResult) -> int:
     return port or _PORTS[parts.scheme]
 
 
-def _address_of(host: str) -> Address | None:
+def _address_of(host: str, netloc: str) -> Address | None:
     """The address that a host is, written as addresses are; None: it is a name, or another spelling of an address."""
     try:
         address = ip_address(host)
     except ValueError:
         return None
-    if str(address) != host:
+    if str(address) not in netloc or str(address) != host:
         raise WebhookUrlRefused(f"write the address as {address}")
     return address
 

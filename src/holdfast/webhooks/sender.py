@@ -20,7 +20,7 @@ import msgspec
 import structlog
 
 from holdfast.clock import Clock
-from holdfast.errors import HoldfastError, StoreError, StoreUnavailable
+from holdfast.errors import StoreError, StoreUnavailable
 from holdfast.ids import Ids
 from holdfast.model import Delivery, Record, Run
 from holdfast.model.encoding import format_time
@@ -36,10 +36,12 @@ log = structlog.get_logger(__name__)
 # Attempts of one endpoint at a time, over all processes; so a slow one delays no other.
 ENDPOINT_ATTEMPTS_MAX: Final = 4
 # Of this process. Each holds a connection and a body.
-ATTEMPTS_MAX: Final = 256
+ATTEMPTS_MAX: Final = 1000
 OUTBOX_ROWS_MAX: Final = 100
 # Without a hint the store is looked at so often: other processes write there too.
 POLL_SECONDS: Final = 1.0
+# What is due later than this is met early enough by a poll.
+TIMED_SECONDS: Final = 60.0
 # Longer than an attempt can last; after this a delivery of a dead process is tried by another.
 TAKEN_SECONDS: Final = SECONDS_MAX + 10.0
 GONE: Final = 410
@@ -69,22 +71,26 @@ class Sender:
         self._poster = poster
         self.is_needed = False  # there is an endpoint, as far as this process knows
         self._wake = asyncio.Event()
-        self._attempts: set[asyncio.Task[None]] = set()
+        self._attempts: dict[asyncio.Task[None], Delivery] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> asyncio.Task[None]:
+    async def start(self) -> None:
         """Begin to send, on the running event loop."""
         self.is_needed = bool(await self._store.records(ENDPOINT))
         self._task = asyncio.create_task(self._send_forever(), name="webhooks")
-        return self._task
 
     async def stop(self) -> None:
-        """Break off; what was on its way is sent again by whoever comes next."""
-        tasks = [*self._attempts, *([self._task] if self._task is not None else [])]
+        """Break off, and give back what was on its way: whoever comes next sends it again."""
+        broken_off = dict(self._attempts)
+        tasks = [*broken_off, *([self._task] if self._task is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._poster.close()
+        for task, delivery in broken_off.items():
+            if task.cancelled():
+                with contextlib.suppress(StoreError):  # then it is free when its time as taken is over
+                    await self._store.put_delivery(delivery)
 
     def wake(self) -> None:
         """There may be something to do."""
@@ -99,11 +105,14 @@ class Sender:
         while True:
             # Cleared before looking: what comes meanwhile sets it again.
             self._wake.clear()
+            is_more = False
             try:
                 is_more = await self.turn()
             except StoreError as error:
                 log.warning("webhooks_wait", reason=error.code, message=str(error))
-                is_more = False
+            except Exception:
+                # Whatever is wrong with one event, the server does more than webhooks, and the next look may go well.
+                log.exception("webhooks_broke")
             if not is_more:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(POLL_SECONDS):
@@ -127,7 +136,7 @@ class Sender:
             )
         for delivery in taken:
             task = asyncio.create_task(self._attempt_taken(delivery), name=f"webhook {delivery.delivery_id}")
-            self._attempts.add(task)
+            self._attempts[task] = delivery
             task.add_done_callback(self._on_attempted)
         return len(rows) == OUTBOX_ROWS_MAX
 
@@ -137,7 +146,7 @@ class Sender:
             await asyncio.gather(*self._attempts, return_exceptions=True)
 
     def _on_attempted(self, task: asyncio.Task[None]) -> None:
-        self._attempts.discard(task)
+        del self._attempts[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("webhook_attempt_broke", task=task.get_name(), exc_info=error)
         self._wake.set()
@@ -174,8 +183,9 @@ class Sender:
             return await self._encode(run, sequence)
         except StoreUnavailable:
             raise
-        except HoldfastError as error:  # this event's journal is broken; the others still go out
-            log.error("webhook_not_encoded", run_id=run.run_id, sequence=sequence, message=str(error))
+        except Exception:
+            # Its journal is broken, or the encoder is. It would be met again for ever, and nothing behind it be sent.
+            log.exception("webhook_not_encoded", run_id=run.run_id, sequence=sequence)
             return None
 
     def _delivery(self, endpoint: Endpoint, row: OutboxRow, found: Encoded) -> Delivery:
@@ -208,7 +218,10 @@ class Sender:
 
     async def _attempt_taken(self, delivery: Delivery) -> None:
         try:
-            await self.attempt(delivery)
+            after = await self.attempt(delivery)
+            seconds = ((after.next_attempt_at or 0) - self._clock.now()) / MICROSECONDS
+            if after.next_attempt_at is not None and seconds < TIMED_SECONDS:
+                asyncio.get_running_loop().call_later(max(seconds, 0), self.wake)
         except StoreError as error:
             # It was sent, or was not; what is not recorded is tried again when its time as taken is over.
             log.warning("webhook_attempt_not_recorded", delivery=delivery.delivery_id, message=str(error))

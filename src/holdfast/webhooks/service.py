@@ -64,7 +64,7 @@ class Webhooks:
     async def start(self, journal: Journal) -> None:
         """Begin to send, and listen to what this process commits; what others commit is found within a second."""
         journal.on_notable = self.sender.hint
-        journal.guard(await self.sender.start())
+        await self.sender.start()
 
     async def stop(self) -> None:
         """Break off; whoever opens the store next, or shares it, goes on."""
@@ -114,7 +114,7 @@ class Webhooks:
         if fields.get("enabled"):
             fields |= {"disabled_reason": None, "failures": 0, "failing_since": None}
         elif "enabled" in fields:
-            fields["disabled_reason"] = "by a caller"
+            fields["disabled_reason"] = "caller"
 
         after = await self._changed(caller, endpoint_id, lambda before: msgspec.structs.replace(before, **fields))
         if not after.enabled:
@@ -228,7 +228,6 @@ class Webhooks:
         endpoint = await self.get(caller, endpoint_id)
         if not endpoint.enabled:
             raise InvalidRequest("the endpoint is disabled; enable it first", field="enabled")
-        # What still lies in the outbox has to be a delivery before it can be held against `which`.
         count = await self._store.replay_deliveries(endpoint_id, now=self._clock.now(), **which)
         self.sender.wake()
         return count

@@ -341,12 +341,14 @@ def test_a_wrong_control_is_refused(client: httpx.Client, path: str, query: str)
 
 
 @pytest.mark.parametrize("path", STARTS)
-def test_an_endpoint_of_ones_own_is_not_taken_yet(client: httpx.Client, path: str) -> None:
-    """Ignored, it would be a promise that nobody keeps."""
-    reply = client.post(f"{path}?webhook_url=https://example.org/", json={})
+@pytest.mark.parametrize("url", ["https://example.org/", "http://example.org/", "https://10.0.0.1/"])
+def test_an_endpoint_of_ones_own_is_refused_without_a_secret_or_a_public_address(
+    client: httpx.Client, path: str, url: str
+) -> None:
+    before = runs_stored(client)
 
-    assert_problem(reply, 422, "VALIDATION_ERROR")
-    assert "webhook_url" not in reply.json()["known"]
+    assert_problem(client.post(f"{path}?webhook_url={url}", json={}), 422, "VALIDATION_ERROR")
+    assert runs_stored(client) == before
 
 
 @pytest.mark.parametrize("key", ["", "a\tb", "a" * 256, "\u00e4"])
