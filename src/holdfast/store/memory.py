@@ -20,11 +20,11 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-COMMON_ITEMS: Final = 5_000
-RECENT_ITEMS: Final = 20_000
+COMMON_ITEMS: Final = 3_000
+RECENT_ITEMS: Final = 5_000
 
 # Of the candidates that an index gives, so many at the least are scored exactly.
-CANDIDATES_MIN: Final = 200
+CANDIDATES_MIN: Final = 100
 
 # The usual parameters of BM25.
 _K1: Final = 1.2

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from holdfast.errors import MemoryItemNotFound
 from holdfast.store.memory import (
     CANDIDATES_MIN,
@@ -181,29 +183,51 @@ def search(connection: Connection, tenant: str, store: str, words: Sequence[str]
         return []
     with one_state(connection):
         having = {word: connection.execute(SQL["having"], (word,)).get for word in words}
-        items, length = connection.execute(SQL["size"]).get
+        items, length, of_all = connection.execute(SQL["size"], (scope_of(tenant, store),)).get
         sizes = Sizes(items, length, having)
+        look = _Look(connection, tenant, store, now, limit, is_most=2 * items >= of_all)
         rare = sizes.rare()
-        candidates = _candidates(connection, tenant, store, rare, 0, now, limit) if rare else {}
+        candidates = look.candidates(rare, behind=0) if rare else {}
         if len(candidates) < limit and len(rare) < len(words):
             behind = connection.execute(SQL["recent"], (tenant, store, RECENT_ITEMS)).get
-            candidates |= _candidates(connection, tenant, store, words, behind, now, limit)
+            candidates |= look.candidates(words, behind=behind)
     return scored(list(candidates.values()), words, sizes, limit)
 
 
-def _candidates(
-    connection: Connection, tenant: str, store: str, words: Sequence[str], behind: int, now: int, limit: int
-) -> dict[str, MemoryItem]:
-    either = " OR ".join(f'"{word}"' for word in words)
-    query = f'scope : "{scope_of(tenant, store)}" AND words : ({either})'
-    size = max(4 * limit, CANDIDATES_MIN)
-    while True:
-        given = {"query": query, "behind": behind, "limit": size, "now": now}
-        found = {item.item_id: item for item in _items(connection, "search", given)}
-        # What is out of its time was counted among the best; mostly there is none.
-        if len(found) >= limit or connection.execute(SQL["matched"], given).get <= size:
-            return found
-        size *= 10
+class _Look(msgspec.Struct, frozen=True):
+    """One search of the index. `is_most`: most of what is indexed is of this store."""
+
+    connection: Connection
+    tenant: str
+    store: str
+    now: int
+    limit: int
+    is_most: bool
+
+    def candidates(self, words: Sequence[str], *, behind: int) -> dict[str, MemoryItem]:
+        either = " OR ".join(f'"{word}"' for word in words)
+        within = f'scope : "{scope_of(self.tenant, self.store)}" AND words : ({either})'
+        # To look up the name of a store costs as much as the store is big. Where most is of this one, the best of all
+        # are mostly its own, and it need not be looked up.
+        queries = [f"words : ({either})", within] if self.is_most else [within]
+        size = max(4 * self.limit, CANDIDATES_MIN)
+        while True:
+            given = {
+                "query": queries[0],
+                "behind": behind,
+                "limit": size,
+                "now": self.now,
+                "tenant": self.tenant,
+                "store": self.store,
+            }
+            found = {item.item_id: item for item in _items(self.connection, "search", given)}
+            # What is out of its time, or another's, was counted among the best; mostly there is none.
+            if len(found) >= self.limit or self.connection.execute(SQL["matched"], given).get <= size:
+                return found
+            if len(queries) > 1:
+                queries.pop(0)
+            else:
+                size *= 10
 
 
 def nearest(connection: Connection, tenant: str, store: str, asked: Nearest, now: int, limit: int) -> list[MemoryItem]:

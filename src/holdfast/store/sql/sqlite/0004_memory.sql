@@ -37,19 +37,24 @@ CREATE VIRTUAL TABLE memory_words USING fts5(scope, words, content='', contentle
 
 CREATE VIRTUAL TABLE memory_vocabulary USING fts5vocab('memory_words', 'col');
 
--- How much is indexed: one row.
-CREATE TABLE memory_size (items INTEGER NOT NULL, words INTEGER NOT NULL) STRICT;
-
-INSERT INTO memory_size VALUES (0, 0);
+-- How much is indexed of each store of each tenant.
+CREATE TABLE memory_sizes (
+    scope TEXT PRIMARY KEY,
+    items INTEGER NOT NULL,
+    words INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER memory_item_added AFTER INSERT ON memory_items WHEN new.words <> '' BEGIN
     INSERT INTO memory_words (rowid, scope, words) VALUES (new.id, new.scope, new.words);
-    UPDATE memory_size SET items = items + 1, words = words + length(new.words) - length(replace(new.words, ' ', '')) + 1;
+    INSERT INTO memory_sizes VALUES (new.scope, 1, length(new.words) - length(replace(new.words, ' ', '')) + 1)
+    ON CONFLICT DO UPDATE SET items = items + 1, words = words + excluded.words;
 END;
 
 CREATE TRIGGER memory_item_deleted AFTER DELETE ON memory_items WHEN old.words <> '' BEGIN
     DELETE FROM memory_words WHERE rowid = old.id;
-    UPDATE memory_size SET items = items - 1, words = words - length(old.words) + length(replace(old.words, ' ', '')) - 1;
+    UPDATE memory_sizes SET items = items - 1,
+        words = words - length(old.words) + length(replace(old.words, ' ', '')) - 1
+    WHERE scope = old.scope;
 END;
 
 -- Every change of the assistant's soul, the newest is the one that holds.

@@ -37,7 +37,9 @@ ORDER BY created_at DESC, item_id DESC LIMIT ?
 SELECT {columns} FROM memory_items WHERE tenant = ? ORDER BY store, created_at, item_id
 
 -- name: size
-SELECT items, words FROM memory_size
+SELECT coalesce(sum(items) FILTER (WHERE scope = ?1), 0), coalesce(sum(words) FILTER (WHERE scope = ?1), 0),
+    coalesce(sum(items), 0)
+FROM memory_sizes
 
 -- name: having
 SELECT coalesce((SELECT doc FROM memory_vocabulary WHERE term = ? AND col = 'words'), 0)
@@ -49,14 +51,18 @@ SELECT coalesce((
 ), 0)
 
 -- name: search
--- The best by the index, with all that are as good as the last of them.
+-- The best by the index; of those that are as good as the last of them, the newest.
 WITH found AS MATERIALIZED (
     SELECT rowid AS id, rank FROM memory_words
     WHERE memory_words MATCH :query AND rank MATCH 'bm25(0.0, 1.0)' AND rowid > :behind
 )
 SELECT {columns} FROM memory_items WHERE id IN (
-    SELECT id FROM found WHERE rank <= coalesce((SELECT rank FROM found ORDER BY rank LIMIT 1 OFFSET :limit - 1), 0)
-) AND (valid_from IS NULL OR valid_from <= :now) AND (valid_until IS NULL OR valid_until > :now)
+    SELECT id FROM found CROSS JOIN memory_items USING (id)  -- cross: in this order
+    WHERE rank <= coalesce((SELECT rank FROM found ORDER BY rank LIMIT 1 OFFSET :limit - 1), 0)
+    AND tenant = :tenant AND store = :store
+    AND (valid_from IS NULL OR valid_from <= :now) AND (valid_until IS NULL OR valid_until > :now)
+    ORDER BY rank, updated_at DESC, item_id LIMIT :limit
+)
 
 -- name: nearest
 SELECT id, vector_bits FROM memory_items WHERE tenant = ? AND store = ? AND vector_model = ? AND vector_model IS NOT NULL
