@@ -35,6 +35,7 @@ FOR_THE_KERNEL = {
     "complete_step",
     "fail_step",
     "try_again",
+    "have_called",
 }
 
 

@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.clock import Clock
-from holdfast.errors import ToolCallFailed
 from holdfast.execution.schema import schema_of
 from holdfast.model import Record
 from holdfast.store.base import Store
@@ -45,17 +44,13 @@ class ClientTool(msgspec.Struct, frozen=True, kw_only=True):
         """`tool` or `namespace.tool`: what agents call."""
         return f"{self.namespace}.{self.name}" if self.namespace else self.name
 
-    def check(self, arguments: Any) -> None:
-        """
-        Make sure that a call fits.
-
-        Raises:
-            ToolCallFailed: it does not; nobody is to be asked.
-        """
+    def misfit(self, arguments: Any) -> str | None:
+        """Why nobody is to be asked for a call with these arguments; None: they fit."""
         misfits = schema_of(self.schema).misfits(arguments)
-        if misfits:
-            texts = "; ".join(misfit.text for misfit in misfits[:5])
-            raise ToolCallFailed(f"the arguments of {self.full_name} do not fit: {texts}", tool=self.full_name)
+        if not misfits:
+            return None
+        texts = "; ".join(misfit.text for misfit in misfits[:5])
+        return f"the arguments of {self.full_name} do not fit: {texts}"
 
 
 def tool_of(record: Record) -> ClientTool:

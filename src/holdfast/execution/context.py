@@ -542,7 +542,24 @@ class Context(Emitting):
             ToolCallFailed: the caller answered with an error, or not in time; or the arguments break the registered
                 schema, and nobody was asked.
             ToolDenied: the agent's policy does not allow the tool. The caller was not asked.
+            ValueError: the arguments have over 256 KiB, or the round has 64 calls or 1 MiB of arguments without it.
         """
+        return await self.have_called(
+            name, args, key=key, may_wait=False, expires_in=expires_in, on_expiry=on_expiry, default=default
+        )
+
+    async def have_called(
+        self,
+        name: str,
+        args: dict[str, Any] | None,
+        *,
+        key: str | None,
+        may_wait: bool,
+        expires_in: float | None = None,
+        on_expiry: str | None = None,
+        default: str | None = None,
+    ) -> str:
+        """For the assistant: `call_tool` that, with `may_wait`, is in a later round where the next one is full."""
         arguments = encode_result(args or {}, what=f"the arguments of {name}")
         if not self.is_tool_allowed(name):
             await self._tell_denied(name, arguments)
@@ -554,6 +571,8 @@ class Context(Emitting):
             expires_in=expires_in,
             on_expiry=on_expiry,
             default=default,
+            may_wait=may_wait,
+            in_step=_scope.get(),
         )
         value = decode_result(answered.answer or b"null")
         if value["errored"]:
@@ -603,7 +622,7 @@ class Context(Emitting):
             )
             execution.write_interrupt(known)
         self._record.consume(key)
-        answered = await execution.answer_to(known, "", in_step=_scope.get() is not None)
+        answered = await execution.answer_to(known, "", in_step=_scope.get())
         if answered.by == "expiry" and answered.on_expiry == "error":
             raise InterruptExpired(f"nobody answered in time: {known.question}", interrupt_id=known.interrupt_id)
         return answered

@@ -15,6 +15,7 @@ It ends in one of these ways, and each writes its last words in one commit:
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from enum import StrEnum
@@ -111,7 +112,7 @@ class Execution:
         }
         self._answers: dict[tuple[str, str], asyncio.Future[Part]] = {}
         self._steps: set[OpenStep] = set()  # under way
-        self._asking_steps = 0  # of these, such that wait for an answer themselves
+        self._asking: Counter[str] = Counter()  # keys of these that wait for answers themselves, for so many
         self._is_shown_waiting = False
         self._started = worker.clock.monotonic()
         self._idle_since: float | None = None
@@ -247,7 +248,7 @@ class Execution:
 
     @property
     def _is_in_steps(self) -> bool:
-        return len(self._steps) > self._asking_steps
+        return len(self._steps) > len(self._asking)
 
     def _show_running(self) -> None:
         if self._is_shown_waiting:
@@ -268,11 +269,11 @@ class Execution:
         if interrupt.expires_at is not None:
             self._worker.expect_deadline(interrupt.expires_at)
 
-    def is_pending(self, interrupt_id: str) -> bool:
-        return interrupt_id in self._pending
-
-    async def answer_to(self, interrupt: Interrupt, part_id: str, *, in_step: bool = False) -> Part:
-        """Wait for the answer to one part; the run may be let go meanwhile, which cancels the caller."""
+    async def answer_to(self, interrupt: Interrupt, part_id: str, *, in_step: str | None = None) -> Part:
+        """
+        Wait for the answer to one part; the run may be let go meanwhile, which cancels the caller. `in_step` is the key
+        of the step that asks: such a step does not execute, but one that is `at_most_once` cannot be let go.
+        """
         current = self._pending.get(interrupt.interrupt_id, interrupt)
         part = next(part for part in current.parts if part.tool_call_id == part_id)
         if part.answer is not None:
@@ -280,12 +281,16 @@ class Execution:
             return part
         future: asyncio.Future[Part] = asyncio.get_running_loop().create_future()
         self._answers[interrupt.interrupt_id, part_id] = future
-        self._asking_steps += in_step
+        if any(step.key == in_step and step.at_most_once for step in self._steps):
+            in_step = None
+        if in_step is not None:
+            self._asking[in_step] += 1
         self._arm_parking()
         try:
             part = await future
         finally:
-            self._asking_steps -= in_step
+            if in_step is not None:
+                self._asking -= Counter({in_step: 1})  # what is at zero goes
             self._answers.pop((interrupt.interrupt_id, part_id), None)
             self._end_idle()
         self._fail_if_declared(part)
@@ -333,6 +338,8 @@ class Execution:
         future = self._answers.get((row.interrupt_id, row.tool_call_id))
         if future is not None and not future.done():
             future.set_result(next(part for part in after.parts if part.tool_call_id == row.tool_call_id))
+        if not after.is_pending:
+            self.rounds.on_resolved(after)
         self._arm_parking()
 
     def cancel(self, cancel: Cancel) -> None:

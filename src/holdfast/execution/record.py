@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from holdfast.model import Interrupt, Segment, Step
+import msgspec
+
+from holdfast.model import Interrupt, Kind, Segment, Step
 
 
 class Record:
@@ -24,7 +26,25 @@ class Record:
         self.interrupts = {interrupt.step: interrupt for interrupt in interrupts}
         own_steps = {step.key for step in self.steps.values() if step.is_recorded and not step.reused}
         own_interrupts = {key for key, interrupt in self.interrupts.items() if not interrupt.is_reused}
-        self._open = own_steps | own_interrupts
+        self._open = own_steps | (own_interrupts - self._rounds()) | self._calls()
+
+    def _rounds(self) -> set[str]:
+        """Keys of interrupts that the code does not ask for by themselves: it asks for the calls in them."""
+        return {key for key, interrupt in self.interrupts.items() if interrupt.kind is Kind.TOOL}
+
+    def _calls(self) -> set[str]:
+        """Keys of the tool calls that were asked. Their steps are never recorded; they say which part is theirs."""
+        own = {
+            part.tool_call_id
+            for interrupt in self.interrupts.values()
+            if interrupt.kind is Kind.TOOL and not interrupt.is_reused
+            for part in interrupt.parts
+        }
+        return {
+            key
+            for key, step in self.steps.items()
+            if own and not step.is_recorded and step.output and call_of(step.output) in own
+        }
 
     @property
     def is_replaying(self) -> bool:
@@ -50,6 +70,11 @@ class Record:
         if self._open:
             inside = key + "/"
             self._open = {other for other in self._open if not other.startswith(inside)}
+
+
+def call_of(output: bytes) -> str:
+    """The id of the tool call that a step asked."""
+    return str(msgspec.json.decode(output)["call_id"])
 
 
 # Facts of the run itself and of the outside stay true, whatever is done again.

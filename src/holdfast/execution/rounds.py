@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from holdfast.model import Interrupt, Kind, Part, Step
+from holdfast.errors import ToolCallFailed
+from holdfast.execution.client_tools import ClientTool
+from holdfast.execution.record import call_of
+from holdfast.model import Failure, Interrupt, Kind, Part, Step
 from holdfast.model.encoding import encode_fields
 from holdfast.model.interrupt import canonical_tool_output
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 CALLS_MAX = 64
 ROUND_BYTES_MAX = 1024 * 1024
 CALL_BYTES_MAX = 256 * 1024
+# The code of a refused call whose arguments broke the registered schema; the other reason is a full round.
+MISFIT = "tool_arguments_misfit"
+FULL = "tool_round_full"
 
 
 class _Call(msgspec.Struct):
@@ -37,7 +43,7 @@ class Rounds:
     def __init__(self, execution: Execution) -> None:
         self._execution: Execution = weakref.proxy(execution)  # it holds us: no circle
         self._next: list[_Call] = []
-        self._is_open = False
+        self._is_open = any(item.kind is Kind.TOOL and item.is_pending for item in execution.record.interrupts.values())
         self._is_scheduled = False
         self._round = max((item.round or 0 for item in execution.record.interrupts.values()), default=0)
         self._asked = {
@@ -55,28 +61,38 @@ class Rounds:
         expires_in: float | None,
         on_expiry: str | None,
         default: str | None,
+        may_wait: bool = False,
+        in_step: str | None = None,
     ) -> Part:
         """
         Ask for one call, or find what was asked under this key before; the answered part is returned. What is not given
-        is that of the registered tool.
+        is that of the registered tool. A refusal is recorded, so that the code goes the same way when it is executed again.
+
+        Args:
+            may_wait: where the next round is full, be in the one after it.
+            in_step: the key of the step that asks.
 
         Raises:
             ToolCallFailed: the arguments break the registered schema; nobody was asked.
-            ValueError: they are too long.
+            ValueError: they are too long, or the next round is full.
         """
         execution = self._execution
         known = execution.record.step(key)
+        if known is not None and known.error is not None:
+            execution.record.consume(key)
+            _raise_refusal(known.error, name)
         if known is not None and known.output is not None:
-            call_id = msgspec.json.decode(known.output)["call_id"]
+            call_id = call_of(known.output)
             interrupt = self._asked[call_id]
             execution.record.consume(key)
-            execution.record.consume(interrupt.step)
         else:
             if len(input) > CALL_BYTES_MAX:
                 raise ValueError(f"the arguments of {name} have {len(input)} bytes; {CALL_BYTES_MAX} are allowed")
             tool = (await execution.client_tools()).get(name)
+            failure = _misfit(tool, input) or (None if may_wait else self._too_much(name, input))
+            if failure is not None:
+                await self._refuse(key, name, failure)
             if tool is not None:
-                tool.check(msgspec.json.decode(input))
                 expires_in = tool.expires_in if expires_in is None else expires_in
                 if on_expiry is None and default is None:
                     on_expiry, default = tool.on_expiry, tool.default
@@ -85,10 +101,31 @@ class Rounds:
             on_expiry = on_expiry or ("error" if default is None else "default")
             call_id = execution.ids.short("call")
             interrupt = await self._ask(key, name, call_id, input, expires_in, on_expiry, default)
-        try:
-            return await execution.answer_to(interrupt, call_id)
-        finally:
-            self._close_if_resolved(interrupt.interrupt_id)
+        return await execution.answer_to(interrupt, call_id, in_step=in_step)
+
+    def _too_much(self, name: str, input: bytes) -> Failure | None:
+        """Why a call does not fit into the next round."""
+        if len(self._next) >= CALLS_MAX:
+            return Failure(f"the call of {name} is over the {CALLS_MAX} calls of a round", FULL)
+        if sum(len(call.part.input) for call in self._next) + len(input) > ROUND_BYTES_MAX:
+            return Failure(f"with the call of {name} a round has over {ROUND_BYTES_MAX} bytes of arguments", FULL)
+        return None
+
+    async def _refuse(self, key: str, name: str, failure: Failure) -> NoReturn:
+        execution = self._execution
+        now = execution.now()
+        refused = Step(
+            number=execution.run.number,
+            key=key,
+            name=name,
+            status="failed",
+            started_at=now,
+            completed_at=now,
+            error=failure,
+        )
+        execution.writer.write(steps=[refused])
+        await execution.writer.durable()
+        _raise_refusal(failure, name)
 
     async def _ask(
         self,
@@ -169,7 +206,22 @@ class Rounds:
             if not call.opened.done():
                 call.opened.set_result(interrupt)
 
-    def _close_if_resolved(self, interrupt_id: str) -> None:
-        if self._is_open and not self._execution.is_pending(interrupt_id):
+    def on_resolved(self, interrupt: Interrupt) -> None:
+        """An interrupt has all its answers; if it is the open round, the next one may begin."""
+        if interrupt.kind is Kind.TOOL:
             self._is_open = False
             self._schedule()
+
+
+def _misfit(tool: ClientTool | None, input: bytes) -> Failure | None:
+    """Why the arguments break the registered schema."""
+    if tool is None:
+        return None
+    text = tool.misfit(msgspec.json.decode(input))
+    return None if text is None else Failure(text, MISFIT)
+
+
+def _raise_refusal(failure: Failure, name: str) -> NoReturn:
+    if failure.code == MISFIT:
+        raise ToolCallFailed(failure.message, tool=name)
+    raise ValueError(failure.message)

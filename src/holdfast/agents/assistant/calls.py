@@ -117,7 +117,8 @@ async def ask_caller(turn: Turn, tool: ClientTool, tool_call_id: str, arguments:
         ToolFailed: it failed, nobody answered in time, or the arguments do not fit; the model reads why.
     """
     try:
-        return await turn.context.call_tool(tool.full_name, arguments, key=f"call:{turn.call_key(tool_call_id)}")
+        key = f"call:{turn.call_key(tool_call_id)}"
+        return await turn.context.have_called(tool.full_name, arguments, key=key, may_wait=True)
     except ToolDenied as exc:
         raise ToolFailed(f"{exc.code}: {exc.message}") from exc
     except ToolCallFailed as exc:

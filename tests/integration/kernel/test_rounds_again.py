@@ -1,0 +1,186 @@
+"""Rounds whose run is executed again: full ones, refused calls, calls in steps and in nodes of graphs."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+
+from holdfast import Context, agent, get_current_context
+from holdfast.agents.langgraph import GraphProgram
+from holdfast.execution.rounds import CALL_BYTES_MAX, CALLS_MAX
+from holdfast.model import Interrupt, Run
+from holdfast.runs import GivenOutput, ToolOutput
+from tests.support.kernel import CALLER, Kernel, kernel
+from tests.support.until import until
+
+
+async def rounds_of(it: Kernel, run: Run) -> list[Interrupt]:
+    """All rounds so far, once the run was let go."""
+    await it.waiting(run)
+    return list(await it.runs.interrupts(CALLER, run.run_id))
+
+
+async def rounds_asked(it: Kernel, run_id: str, count: int) -> list[Interrupt]:
+    """All rounds, once there are so many, although the run is held."""
+
+    async def found() -> list[Interrupt]:
+        rounds = list(await it.runs.interrupts(CALLER, run_id))
+        return rounds if len(rounds) >= count else []
+
+    rounds: list[Interrupt] = await until(found, seconds=20)
+    return rounds
+
+
+async def answer(it: Kernel, run: Run, *call_ids: str) -> None:
+    """Each with its own place."""
+    outputs = [GivenOutput(ToolOutput(name, str(place)), None) for place, name in enumerate(call_ids)]
+    assert {item.state for item in await it.runs.answer_calls(CALLER, run, outputs)} == {"accepted"}
+
+
+def ids(interrupt: Interrupt) -> list[str]:
+    return [part.tool_call_id for part in interrupt.parts]
+
+
+async def test_a_call_over_the_limits_of_a_round_raises_and_does_so_again(tmp_path: Path) -> None:
+    large = "x" * (CALL_BYTES_MAX - 100)
+
+    @agent("many", restart="always")
+    async def many(context: Context, input: Any) -> list[list[str]]:
+        by_count = [context.call_tool("small") for _ in range(CALLS_MAX + 1)]
+        found = [await asyncio.gather(*by_count, return_exceptions=True)]
+        by_size = [context.call_tool("large", {"text": large}) for _ in range(5)]
+        found.append(await asyncio.gather(*by_size, return_exceptions=True))
+        return [[str(item) for item in some if isinstance(item, BaseException)] for some in found]
+
+    async with kernel(tmp_path, many) as it:
+        run = await it.start("many")
+        (first,) = await rounds_of(it, run)
+        await answer(it, run, *ids(first))
+        _, second = await rounds_of(it, run)
+        await answer(it, run, *ids(second))
+        ended = await it.finished(run)
+        events = await it.events(run)
+
+    assert [len(item.parts) for item in (first, second)] == [CALLS_MAX, 4]
+    assert ended.status == "completed"
+    assert events[-1]["output"] == [
+        [f"the call of small is over the {CALLS_MAX} calls of a round"],
+        ["with the call of large a round has over 1048576 bytes of arguments"],
+    ]
+
+
+async def test_what_may_wait_is_in_the_next_round_and_one_round_is_open_at_a_time(tmp_path: Path) -> None:
+    @agent("patient", restart="always")
+    async def patient(context: Context, input: Any) -> int:
+        calls = (context.have_called("find", {}, key=None, may_wait=True) for _ in range(CALLS_MAX + 2))
+        return len(await asyncio.gather(*calls))
+
+    async with kernel(tmp_path, patient) as it:
+        run = await it.start("patient")
+        (first,) = await rounds_of(it, run)
+        await answer(it, run, *ids(first)[:10])
+    async with kernel(tmp_path, patient) as it:  # executed again, the surplus still waits
+        await answer(it, run, *ids(first)[10:20])
+        assert len(await rounds_of(it, run)) == 1
+        await answer(it, run, *ids(first)[20:])
+        _, second = await rounds_of(it, run)
+        await answer(it, run, *ids(second))
+        events = await it.events(run)
+
+    assert [len(item.parts) for item in (first, second)] == [CALLS_MAX, 2]
+    assert events[-1]["output"] == CALLS_MAX + 2
+
+
+async def test_a_call_that_nobody_waits_for_any_more_holds_the_next_round_only_until_its_answer(
+    tmp_path: Path,
+) -> None:
+    asked = asyncio.Event()
+
+    @agent("impatient", restart="never")
+    async def impatient(context: Context, input: Any) -> str:
+        first = asyncio.create_task(context.call_tool("slow"))
+        await asyncio.sleep(0)
+        await rounds_asked(it, context.run_id, 1)
+        first.cancel()
+        asked.set()
+        return await context.call_tool("next")
+
+    async with kernel(tmp_path, impatient) as it:
+        run = await it.start("impatient")
+        await asked.wait()
+        (first,) = await rounds_asked(it, run.run_id, 1)
+        await answer(it, run, *ids(first))
+        _, second = await rounds_asked(it, run.run_id, 2)
+        await answer(it, run, *ids(second))
+        events = await it.events(run)
+
+    assert events[-1]["output"] == "0"
+
+
+async def test_calls_in_steps_let_the_run_go_and_belong_to_their_steps(tmp_path: Path) -> None:
+    executing = []
+
+    @agent("stepping", restart="always")
+    async def stepping(context: Context, input: Any) -> list[str]:
+        async def both(name: str) -> list[str]:
+            executing.append(name)
+            return list(await asyncio.gather(context.call_tool(name), context.call_tool(name)))
+
+        await asyncio.gather(context.step("a", both, "a"), context.step("b", both, "b"))
+        await context.emit("between", number=1)
+        last: list[str] = await context.step("c", both, "c")
+        await context.emit("after", number=2)
+        return last
+
+    async with kernel(tmp_path, stepping) as it:
+        run = await it.start("stepping")
+        (first,) = await rounds_of(it, run)
+    async with kernel(tmp_path, stepping) as it:
+        await answer(it, run, *ids(first))
+        _, second = await rounds_of(it, run)
+    async with kernel(tmp_path, stepping) as it:
+        waiting = await it.runs.get(CALLER, run.run_id)
+        await answer(it, run, *ids(second))
+        events = await it.events(run)
+
+    types = [event["type"] for event in events]
+    assert len(first.parts) == 4
+    assert waiting.status == "waiting"
+    assert events[-1]["output"] == ["0", "1"]
+    assert types.count("between") == types.count("after") == 1
+    assert executing == ["a", "b", "a", "b", "c", "c"]
+
+
+class State(TypedDict, total=False):
+    found: list[str]
+
+
+async def test_a_node_of_a_graph_asks_like_any_other_code(tmp_path: Path) -> None:
+    async def look(state: State) -> State:
+        context = get_current_context()
+        assert context is not None
+        return {"found": [*state.get("found", []), await context.call_tool("crm.find", {"a": 1})]}
+
+    builder = StateGraph(State)
+    builder.add_node("first", look)
+    builder.add_node("second", look)
+    builder.add_edge(START, "first")
+    builder.add_edge("first", "second")
+    builder.add_edge("second", END)
+    graph: Any = GraphProgram(builder.compile(), "graph")
+
+    async with kernel(tmp_path, graph) as it:
+        run = await it.start("graph", {"found": []})
+        (first,) = await rounds_of(it, run)
+        await answer(it, run, *ids(first))
+        _, second = await rounds_of(it, run)
+    async with kernel(tmp_path, graph) as it:
+        await answer(it, run, *ids(second))
+        events = await it.events(run)
+
+    assert [(part.namespace, part.tool, part.input) for part in first.parts] == [("crm", "find", b'{"a":1}')]
+    assert events[-1]["type"] == "complete"
+    assert events[-1]["output"] == {"found": ["0", "0"]}
