@@ -333,7 +333,7 @@ async def test_an_event_that_cannot_be_encoded_holds_up_no_other(
 
 async def test_filters_and_tenants(store: Store, hooks: Webhooks, receiver: Receiver) -> None:
     other = Caller("other", tenant="acme")
-    for caller, path, fields in (
+    wanted: tuple[tuple[Caller, str, dict[str, Any]], ...] = (
         (CALLER, "all", {}),
         (CALLER, "agent", {"agents": ("agent",)}),
         (CALLER, "no-agent", {"agents": ("another",)}),
@@ -341,7 +341,8 @@ async def test_filters_and_tenants(store: Store, hooks: Webhooks, receiver: Rece
         (CALLER, "no-event", {"events": ("run.failed",)}),
         (CALLER, "no-environment", {"environments": ("test",)}),
         (other, "acme", {}),
-    ):
+    )
+    for caller, path, fields in wanted:
         await hooks.create(caller, url=f"https://example.com/{path}", **fields)
     await happen(store)
     await happen(store, "theirs", tenant="acme")
