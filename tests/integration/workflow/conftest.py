@@ -13,6 +13,9 @@ from tests.support.postgres import PostgresServer
 from tests.support.server import ServerProcess, running_server
 from tests.support.stores import new_postgres_store
 
+# Its webhooks go to receivers on this machine; those of single runs are signed with this.
+WEBHOOK_SECRET = "whsec_aG9sZGZhc3QtZXhhbXBsZS1zZWNyZXQtMzItYnl0ZXM="
+WEBHOOKS = {"HOLDFAST_WEBHOOK_ALLOW": "127.0.0.1", "HOLDFAST_WEBHOOK_SECRET": WEBHOOK_SECRET}
 AGENTS = Path(__file__).parents[2] / "support" / "workflow_agents.py"
 
 
@@ -24,7 +27,7 @@ def fake() -> Iterator[FakeServer]:
 
 @pytest.fixture(scope="session")
 def sqlite_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("workflow") / "data", agents=AGENTS) as process:
+    with running_server(tmp_path_factory.mktemp("workflow") / "data", agents=AGENTS, environment=WEBHOOKS) as process:
         yield process
 
 
@@ -33,7 +36,7 @@ def postgres_server(postgres: PostgresServer, tmp_path_factory: pytest.TempPathF
     data = tmp_path_factory.mktemp("workflow") / "data"
     with (
         new_postgres_store(postgres) as settings,
-        running_server(data, agents=AGENTS, environment=settings) as process,
+        running_server(data, agents=AGENTS, environment={**settings, **WEBHOOKS}) as process,
     ):
         yield process
 
