@@ -43,7 +43,8 @@ def create(client: httpx.Client, receiver: HookReceiver, **fields: Any) -> dict[
 
 
 def path_of(endpoint: dict[str, Any]) -> str:
-    return "/" + endpoint["url"].rpartition("/")[2]
+    url: str = endpoint["url"]
+    return "/" + url.rpartition("/")[2]
 
 
 def check(received: Received, secret: str) -> None:
@@ -120,7 +121,7 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(client: httpx.Client, 
     refused(client.patch(path, json={"enabled": 1}), 422, "invalid_request")
     for seconds in (-1, 604_801, True, "1"):
         refused(client.post(f"{path}/rotate", json={"overlap_seconds": seconds}), 422, "invalid_request")
-    for which in (
+    ways: tuple[dict[str, Any], ...] = (
         {},
         {"status": "held", "since": "2026-11-20T00:00:00Z"},
         {"until": "2026-11-20T00:00:00Z"},
@@ -128,7 +129,8 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(client: httpx.Client, 
         {"since": "yesterday"},
         {"event_ids": []},
         {"event_ids": "msg_1"},
-    ):
+    )
+    for which in ways:
         refused(client.post(f"{path}/replay", json=which), 422, "invalid_request")
     for query in ("status=lost", "limit=0", "limit=1001", "task_id=0", "unknown=1"):
         refused(client.get(f"{path}/deliveries?{query}"), 422, "invalid_request")
