@@ -140,3 +140,11 @@ async def finder(context: Context, input: dict[str, Any]) -> str:
         return await context.call_tool("crm.lookup", input["strings"]["1"])
     except ToolCallFailed as error:
         return f"failed: {error.message}"
+
+
+@agent("tagged", restart="always")
+async def tagged(context: Context, input: Any) -> None:
+    """Does nothing, under tags."""
+
+
+tagged.spec = msgspec.structs.replace(tagged.spec, version="3", metadata={"tags": ["time", "demo"]})

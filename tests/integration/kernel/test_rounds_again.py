@@ -6,14 +6,19 @@ import asyncio
 from pathlib import Path
 from typing import Any, TypedDict
 
+import msgspec
 from langgraph.graph import END, START, StateGraph
+from pydantic_ai.messages import ToolReturnPart
 
 from holdfast import Context, agent, get_current_context
+from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.langgraph import GraphProgram
+from holdfast.execution.client_tools import KIND, ClientTool
 from holdfast.execution.rounds import CALL_BYTES_MAX, CALLS_MAX
-from holdfast.model import Interrupt, Run
+from holdfast.model import Interrupt, Record, Run
 from holdfast.runs import GivenOutput, ToolOutput
 from tests.support.kernel import CALLER, Kernel, kernel
+from tests.support.scripted_model import Calls, Says, ScriptedModel
 from tests.support.until import until
 
 
@@ -184,3 +189,53 @@ async def test_a_node_of_a_graph_asks_like_any_other_code(tmp_path: Path) -> Non
     assert [(part.namespace, part.tool, part.input) for part in first.parts] == [("crm", "find", b'{"a":1}')]
     assert events[-1]["type"] == "complete"
     assert events[-1]["output"] == {"found": ["0", "0"]}
+
+
+async def test_calls_of_one_response_of_a_model_are_a_round_and_its_surplus_is_the_next(tmp_path: Path) -> None:
+    """Those whose arguments break the schema go back to the model, and ask nobody."""
+    calls = [Calls("find", {"name": str(number)}, f"c{number}") for number in range(CALLS_MAX + 2)]
+    misfit = Calls("find", {"name": 5}, "misfit")
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    tool = ClientTool(id="tool_1", name="find", namespace="crm", schema=schema)
+    body = msgspec.json.encode(tool)
+    record = Record(kind=KIND, tenant=CALLER.tenant, name="crm.find", body=body, created_at=1, updated_at=1)
+
+    def served(model: ScriptedModel, allowed: str) -> Any:
+        return AssistantProgram(model, client_tools=[allowed])
+
+    model = ScriptedModel([misfit, *calls], [Says("done")])
+    async with kernel(tmp_path, served(model, "crm.*")) as it:
+        await it.store.put_records([record])
+        run = await it.start("assistant", {"message": "find"})
+        (first,) = await rounds_of(it, run)
+    again = ScriptedModel([misfit, *calls], [Says("done")])
+    async with kernel(tmp_path, served(again, "crm.*")) as it:
+        await answer(it, run, *ids(first))
+        _, second = await rounds_of(it, run)
+        await answer(it, run, *ids(second))
+        events = await it.events(run)
+
+    asked = [event for event in events if event["type"] == "tool_call"]
+    told = [part for message in again.messages[0] for part in message.parts if isinstance(part, ToolReturnPart)]
+    assert [len(item.parts) for item in (first, second)] == [CALLS_MAX, 2]
+    assert [event["input"]["name"] for event in asked] == [str(number) for number in range(CALLS_MAX + 2)]
+    assert {event["tool"] for event in asked} == {"crm.find"}
+    assert again.asked == [1]
+    assert "do not fit" in str(told[0].content)
+    assert [part.content for part in told[1:3]] == ["0", "1"]
+    assert events[-1]["output"] == "done"
+
+
+async def test_an_assistant_that_may_not_call_a_registered_tool_does_not_know_it(tmp_path: Path) -> None:
+    body = msgspec.json.encode(ClientTool(id="tool_1", name="find", namespace="crm", schema={"type": "object"}))
+    record = Record(kind=KIND, tenant=CALLER.tenant, name="crm.find", body=body, created_at=1, updated_at=1)
+    model = ScriptedModel([Calls("find")], [Says("done")])
+    program: Any = AssistantProgram(model, client_tools=["find", "erp.*"])
+
+    async with kernel(tmp_path, program) as it:
+        await it.store.put_records([record])
+        run = await it.start("assistant", {"message": "find"})
+        events = await it.events(run)
+
+    assert [event["error"] for event in events if event["type"] == "tool_result"] == ["unknown_tool"]
+    assert "interrupt" not in [event["type"] for event in events]

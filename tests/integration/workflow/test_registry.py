@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.integration.workflow.conftest import AGENTS
 from tests.support.server import ServerProcess, running_server
 from tests.support.sse import read_all
 from tests.support.tasks import Task, result, start
+from tests.support.workflow_agents import CLOCK_ID
 
 LOOKUP = {
     "name": "lookup",
@@ -196,3 +201,108 @@ def test_feedback_is_kept_by_source_and_found_again(client: httpx.Client) -> Non
     assert [item["passed"] for item in client.get(f"{path}/simple").json()["items"]] == [True]
     assert {item["feedback_source"] for item in listed["items"]} == {"admin", "user"}
     assert code(bad) == (422, "invalid_request")
+
+
+def test_tools_files_and_feedback_are_their_tenants_alone(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", agents=AGENTS) as process, process.client() as mine:
+        key = mine.post("/_holdfast/keys", json={"name": "theirs", "role": "admin", "tenant": "acme"}).json()["key"]
+        with process.client(key) as theirs:
+            tool = register(mine, LOOKUP).json()["tools"][0]["id"]
+            upload = {"file_1": ("a.txt", b"abc", "text/plain")}
+            reference = mine.post("/api/workflow/upload-run-input", files=upload).json()["reference"]
+            task = start(mine, "clock")
+            (call,) = task.paused()
+            feedback = f"/api/agents/execution/{task.number}/feedback"
+            data = {"feedback_data": {"feedback": {"clock": {"rating": "high"}}}}
+            assert mine.post(feedback, json=data).status_code == 200
+            foreign = [
+                theirs.post(
+                    f"/api/agent/clock/{task.number}/tool_calls/claim", json={"worker": "w", "call_ids": [call]}
+                ),
+                theirs.get(feedback),
+                theirs.post(feedback, json=data),
+                theirs.get(f"{feedback}/simple"),
+                theirs.post(f"{feedback}/simple", json={"passed": True}),
+            ]
+            tools = theirs.get("/api/tools").json()
+            retired = theirs.delete(f"/api/tools/{tool}")
+            own = register(theirs, LOOKUP).json()["tools"][0]["id"]
+            listed = theirs.get("/api/agents/execution/feedback").json()
+            file = theirs.post("/api/workflow/execute/reader", json={"inputs": {"strings": {"1": reference}}})
+
+            assert {code(reply) for reply in foreign} == {(404, "run_not_found")}
+            assert (tools, listed) == ({"schemas": []}, {"items": []})
+            assert code(retired) == (404, "tool_not_found")
+            assert own != tool
+            assert code(file) == (422, "file_not_found")
+            assert [item["id"] for item in mine.get("/api/tools").json()["schemas"]] == [tool]
+            assert task.status()["task_info"]["pending_tool_calls"][0]["claim"] is None
+
+
+def test_many_that_register_one_tool_at_once_get_one_id(server: ServerProcess) -> None:
+    def once(number: int) -> str:
+        with server.client() as client:
+            reply = register(client, {"name": "many", "description": str(number)})
+            return str(reply.json()["tools"][0]["id"])
+
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(once, range(8)))
+    with server.client() as client:
+        shown = [item["id"] for item in client.get("/api/tools").json()["schemas"] if item["name"] == "many"]
+
+    assert len(found) == 1
+    assert shown == list(found)
+
+
+def test_feedback_is_listed_by_run_before_and_after(client: httpx.Client) -> None:
+    tasks = [start(client, "say", str(place)) for place in range(4)]
+    for task in tasks:
+        task.ended()
+    for task in (tasks[0], tasks[1], tasks[3]):
+        body = {"feedback_data": {"feedback": {"say": {"rating": "low"}}}}
+        client.post(f"/api/agents/execution/{task.number}/feedback", json=body)
+
+    def listed(**query: Any) -> list[int]:
+        items = client.get("/api/agents/execution/feedback", params={"agent_id": "say", **query}).json()["items"]
+        return [item["task_id"] for item in items]
+
+    numbers = [task.number for task in tasks]
+    assert listed(limit=2) == [numbers[3], numbers[1]]
+    assert listed(before_task_id=numbers[3], limit=2) == [numbers[1], numbers[0]]
+    assert listed(task_id=numbers[2]) == []
+    assert listed(task_id=numbers[1]) == [numbers[1]]
+    assert listed(nearest_runs_after_id_with_feedback=numbers[0], limit=1) == [numbers[1]]
+    assert code(client.get("/api/agents/execution/feedback", params={"agent_id": "nobody"})) == (404, "agent_not_found")
+
+
+@pytest.mark.one_store("what can be started does not depend on the store")
+def test_what_can_be_started_is_listed_by_tag(client: httpx.Client) -> None:
+    everything = {item["name"]: item for item in client.get("/api/workflow/list").json()}
+    tagged = client.get("/api/workflow/list", params={"tag": "time"}).json()
+
+    assert [item["name"] for item in tagged] == ["tagged"]
+    assert (tagged[0]["tags"], tagged[0]["version"]) == (["time", "demo"], 3)
+    assert everything["clock"] == {
+        "workflow_id": CLOCK_ID,
+        "name": "clock",
+        "description": "Asks its caller for the time.",
+        "tags": [],
+        "version": 1,
+        "client_tools": [],
+    }
+
+
+def test_a_form_is_repeated_under_its_key_and_a_file_that_is_too_large_is_refused(client: httpx.Client) -> None:
+    path, key = "/api/workflow/execute/reader/with-files", {"Idempotency-Key": uuid.uuid4().hex}
+
+    def send(content: bytes) -> httpx.Response:
+        return client.post(path, files={"file_1": ("a.txt", content, "text/plain")}, headers=key)
+
+    first, again, other = send(b"one"), send(b"one"), send(b"two")
+    large = client.post("/api/workflow/upload-run-input", files={"file_1": b"x" * (32 * 1024 * 1024 + 1)})
+
+    assert first.status_code == 200
+    assert again.content == first.content
+    assert again.headers["idempotent-replayed"] == "true"
+    assert code(other) == (422, "idempotency_key_reused")
+    assert code(large) == (413, "payload_too_large")

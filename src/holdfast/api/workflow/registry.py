@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -53,10 +53,7 @@ async def register(request: Call) -> Answer:
 async def _register(request: Call, tools: Sequence[ClientTool]) -> Reply:
     runs, tenant = request.runs, request.caller.tenant
     known = {tool.full_name: tool for tool in map(tool_of, await runs.store.records(KIND, tenant=tenant))}
-    kept = [
-        msgspec.structs.replace(tool, id=known[tool.full_name].id) if tool.full_name in known else tool
-        for tool in tools
-    ]
+    kept = [msgspec.structs.replace(tool, id=_id_of(tenant, tool)) for tool in tools]
     after = known | {tool.full_name: tool for tool in kept}
     for program in (runs.agent(name) for name in runs.worker.programs.names()):
         check_unambiguous(program, after.values())
@@ -77,6 +74,11 @@ async def _register(request: Call, tools: Sequence[ClientTool]) -> Reply:
     runs.worker.client_tools.forget(tenant)
     shown = [{"id": tool.id, "name": tool.name, "namespace": tool.namespace} for tool in kept]
     return json_reply({"tools": shown})
+
+
+def _id_of(tenant: str, tool: ClientTool) -> str:
+    """Made of what a tool is replaced by, so that it has one id, whoever registers it and how often, also at once."""
+    return f"tool_{hashlib.sha256(f'{tenant}/{tool.full_name}'.encode()).hexdigest()[:16]}"
 
 
 def read_tool(given: Any, loc: str, created_by: str) -> ClientTool:
@@ -105,7 +107,7 @@ def read_tool(given: Any, loc: str, created_by: str) -> ClientTool:
     if on_expiry not in (None, "error", "default", "fail"):
         raise invalid(f"{loc}.on_expiry", "error, default or fail")
     return ClientTool(
-        id=f"tool_{uuid.uuid4().hex[:16]}",
+        id="",  # the tenant's
         name=name,
         namespace=namespace,
         description=text(found, "description", most=10_000, default="") or "",
