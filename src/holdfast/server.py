@@ -57,6 +57,7 @@ from holdfast.ids import RandomIds
 from holdfast.journal import Journal
 from holdfast.listening import bind, url_of
 from holdfast.logs import configure_logging
+from holdfast.remembering import add_memory
 from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
@@ -309,11 +310,8 @@ class Server:
             tenant_queued_max=settings.tenant_queue_max,
             namespace=info.store_id,
         )
+        add_memory(self._programs, runs, settings)
         check_ids(self._programs.names(), runs.agent_id)
-        for program in self._programs:
-            use_memory = getattr(program, "use_memory", None)
-            if use_memory is not None:
-                use_memory(runs.memory)
         first_key = await self._first_key()
         await journal.start()
         await worker.start()
@@ -342,7 +340,7 @@ class Server:
         gc.freeze()
         if self._http is not None and self._serving is None:
             await self._answer(self._http)
-        facts = {"store": info.kind, "location": info.location, "agents": self._programs.names()}
+        facts = {"store": info.kind, "location": info.location, "agents": self._programs.listed()}
         if self._listener is None:
             log.info("working", **facts)
         else:

@@ -25,6 +25,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "store": "SQLITE_DB_PATH",
     "model_key": "LLM_API_KEY",
     "model_url": "LLM_BASE_URL",
+    "model_light": "LIGHT_MODEL",
     "log_level": "ENGINE_LOG_LEVEL",
 }
 
@@ -174,6 +175,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     model_key: Annotated[str | None, Meta(description="the key of the model's provider")] = None
     model_url: Annotated[str | None, Meta(description="base URL of a model server that speaks a known API")] = None
+    model_light: Annotated[
+        str | None, Meta(description="a cheaper model, provider:name, that learns facts from turns; none: no facts")
+    ] = None
+    learning: Annotated[bool, Meta(description="learn from the assistant's turns, in the background")] = True
     max_tokens: Annotated[int, Meta(ge=1, description="longest answer of the assistant's model, in tokens")] = 4096
     iterations_max: Annotated[int, Meta(ge=1, description="model requests in one turn of the assistant")] = 50
     offline_word_delay_seconds: Annotated[

@@ -66,11 +66,20 @@ class Registry:
     def names(self) -> list[str]:
         return list(self._programs)
 
+    def listed(self) -> list[str]:
+        """The names that are shown to people: not of what the server adds for its own work."""
+        return [name for name, program in self._programs.items() if not is_internal(program)]
+
     def __iter__(self) -> Iterator[Program]:
         return iter(self._programs.values())
 
     def __len__(self) -> int:
         return len(self._programs)
+
+
+def is_internal(program: Program) -> bool:
+    """Whether an agent is the server's own, so that no list shows it."""
+    return getattr(program, "is_internal", False) is True
 
 
 def check_ids(names: Iterable[str], id_of: Callable[[str], str]) -> None:

@@ -77,7 +77,7 @@ def start_worker(targets: Sequence[str], flags: Mapping[str, Any], *, env_file: 
     def announce(listening: Listening) -> None:
         lines = [
             f"[bold]Holdfast[/bold] works on [bold]{escape(listening.location)}[/bold]",
-            f"  agents  {', '.join(programs.names())}",
+            f"  agents  {', '.join(programs.listed())}",
         ]
         say("\n".join([*lines, *_told_of_model(programs)]))
 
@@ -105,7 +105,7 @@ def end_with(parent: int) -> None:
 
 def announcement(settings: Settings, programs: Registry, listening: Listening) -> str:
     """Where it listens, what it serves and where it keeps it; and what its user has to know."""
-    names = [f"{name} (default)" if name == programs.default else name for name in programs.names()]
+    names = [f"{name} (default)" if name == programs.default else name for name in programs.listed()]
     lines = [
         f"[bold]Holdfast[/bold] listens on [bold]{listening.url}[/bold]",
         f"  agents  {', '.join(names)}",

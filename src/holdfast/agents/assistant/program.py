@@ -6,9 +6,10 @@ first turn, or before that by `preload` in the background.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, is_offline
 from holdfast.agents.tools import Tools, builtin_tools, memory_tools
@@ -16,6 +17,7 @@ from holdfast.execution.codec import encode_result
 from holdfast.execution.context import Context
 from holdfast.execution.program import Result
 from holdfast.memory import Memory
+from holdfast.model import Run
 from holdfast.model.lifecycle import Restart
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ INSTRUCTIONS: Final = (
     "Use the tools where they help. If you cannot go on without a decision or a fact that only the person has, "
     "ask with the tool ask_human; otherwise decide yourself and say what you assumed."
 )
+
+Learn: TypeAlias = Callable[[Run], Awaitable[None]]
+"""Starts what learns from a turn, once, however often it is called."""
 
 # Where a message may stand in the input, in this order.
 _MESSAGE_FIELDS = ("message", "query", "input", "prompt")
@@ -77,6 +82,7 @@ class AssistantProgram:
         self.tools = builtin_tools() if tools is None else tools
         self._has_own_tools = tools is not None
         self._memory: Memory | None = None
+        self._learn: Learn | None = None
         self._model, self._key, self._url = model, key, url
         self._instructions = instructions
         self._max_tokens = max_tokens
@@ -85,6 +91,10 @@ class AssistantProgram:
         self._word_delay_seconds = offline_word_delay_seconds
         self._loop: Loop | None = None
         self._loading = threading.Lock()
+
+    def use_learning(self, learn: Learn) -> None:
+        """Have turns learned from, from the next one on."""
+        self._learn = learn
 
     def use_memory(self, memory: Memory) -> None:
         """Remember, from the next turn on; called before the first one. Tools that were given are not added to."""
@@ -105,7 +115,13 @@ class AssistantProgram:
         if loop is None:
             loop = await asyncio.to_thread(self.preload)
         text, media = message_of(input)
-        return await loop.answer(context, text, media)
+        result = await loop.answer(context, text, media)
+        learn = self._learn
+        if learn is not None:
+            # Before the end, so that no crash comes in between; it waits for the end by itself.
+            start = functools.partial(learn, context.execution.run)
+            await context.step("learn", context.execution.insist, start, side_effects=False, visible=False)
+        return result
 
     def preload(self) -> Loop:
         """Load the model library and make the model, in the calling thread: some two seconds the first time."""

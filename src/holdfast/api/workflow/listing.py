@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from litestar import get
 
+from holdfast.agents.registry import is_internal
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
 from holdfast.api.http.reply import json_reply
@@ -22,7 +23,7 @@ async def list_workflows(request: Call) -> Answer:
     for name in runs.worker.programs.names():
         program = runs.agent(name)
         tags = tags_of(program)
-        if not tag or tag in tags:
+        if not is_internal(program) and (not tag or tag in tags):
             shown.append(
                 {
                     "workflow_id": runs.agent_id(name),

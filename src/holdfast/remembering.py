@@ -1,0 +1,45 @@
+"""
+Gives a server's assistants their memory, and what learns from their turns. Called when the store is open, before the
+first run.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from holdfast.agents.assistant.learning import NAME, LearningProgram, run_id_of
+from holdfast.agents.assistant.program import AssistantProgram
+from holdfast.agents.registry import Registry
+from holdfast.errors import CapacityError, RunExists, StorageFull
+from holdfast.model import Run
+from holdfast.runs import Caller, Runs, StartRequest
+from holdfast.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def add_memory(programs: Registry, runs: Runs, settings: Settings) -> None:
+    """Let the assistants among these remember; if settings say so, learn too, which is one more agent."""
+    assistants = [program for program in programs if isinstance(program, AssistantProgram)]
+    for assistant in assistants:
+        assistant.use_memory(runs.memory)
+    if not assistants or not settings.learning:
+        return
+
+    async def wait_for_end(tenant: str, run_id: str) -> Run:
+        return await runs.wait(Caller(tenant=tenant), run_id, timeout=None, until_waiting=False)
+
+    async def learn(turn: Run) -> None:
+        caller = Caller(turn.caller, turn.tenant, turn.role, turn.trust)
+        request = StartRequest(agent=NAME, input={"turn_id": turn.run_id}, run_id=run_id_of(turn))
+        try:
+            await runs.start(caller, request)
+        except RunExists:
+            pass  # started by an earlier execution of the turn, which a crash cut off
+        except (CapacityError, StorageFull) as refusal:
+            log.warning("not_learned", run_id=turn.run_id, reason=refusal.code, message=str(refusal))
+
+    model, key, url = settings.model_light, settings.model_key, settings.model_url
+    programs.add(LearningProgram(runs.memory, wait_for_end, model=model, key=key, url=url))
+    for assistant in assistants:
+        assistant.use_learning(learn)
