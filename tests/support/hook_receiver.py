@@ -30,6 +30,7 @@ class HookReceiver:
 
     def __init__(self) -> None:
         self.url = ""
+        self.wait_seconds = WAIT_SECONDS
         self.answer: Callable[[Received], int] = lambda _: 200
         self._received: list[Received] = []
         self._changed = threading.Condition()
@@ -40,6 +41,11 @@ class HookReceiver:
             self._received.append(received)
             self._changed.notify_all()
         return self.answer(received)
+
+    def poke(self) -> None:
+        """Have those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
 
     def received(self, path: str) -> list[Received]:
         """What came to a path so far, in order."""
@@ -55,7 +61,7 @@ class HookReceiver:
                 found[:] = [item for item in self._received if item.path == path]
                 return enough(found)
 
-            assert self._changed.wait_for(is_enough, WAIT_SECONDS), [item.event["type"] for item in found]
+            assert self._changed.wait_for(is_enough, self.wait_seconds), [item.event["type"] for item in found[-20:]]
             return found
 
     def wait_for(self, path: str, count: int) -> list[Received]:
