@@ -16,16 +16,22 @@ from holdfast.store.sqlite.rows import json_text
 
 SQL: Final = statements("sqlite", "records")
 
+# Kinds of records that the outbox is filled for.
+ENDPOINTS: Final = ("endpoint", "run_endpoint")
+
 T = TypeVar("T")
 
 
 class SQLiteRecords:
     """The part of `SQLiteStore` that keeps `Records`."""
 
+    _expect_endpoints: Callable[[], None]
     _change: Callable[..., Awaitable[Any]]
     _read: Callable[..., Awaitable[Any]]
 
     async def put_records(self, records: Sequence[Record]) -> None:
+        if any(record.kind in ENDPOINTS for record in records):
+            self._expect_endpoints()
         await self._change(_put_records, records)
 
     async def record(self, tenant: str, kind: str, name: str) -> Record | None:

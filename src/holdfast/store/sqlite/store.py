@@ -404,6 +404,11 @@ class SQLiteStore(SQLiteRecords):
         result: T = await self._the_writer.call(lambda connection: change(connection, *args, **kwargs))
         return result
 
+    def _expect_endpoints(self) -> None:
+        """Writes from now on may be for somebody."""
+        if self._writes is not None:
+            self._writes.has_endpoints = True
+
     def _remembering(self, change: Callable[Concatenate[Connection, P], T]) -> Callable[Concatenate[Connection, P], T]:
         """Before a change that deletes: write down the newest number and timestamp, which may go with it."""
 

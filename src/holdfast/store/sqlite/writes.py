@@ -51,6 +51,8 @@ class Writes:
         self._has_room = has_room
         self._texts: dict[tuple[str, int], str] = {}
         self._before = (last_number, span_max)
+        # Without an endpoint nobody hears of anything, and no row of the outbox is even tried.
+        self.has_endpoints = bool(connection.execute(SQL["has_endpoints"]).get)
         self.last_number = last_number
         self.span_max = span_max
         self.last_timestamp = 0  # the newest one since `begin`
@@ -274,6 +276,8 @@ class Writes:
     # Helpers
 
     def _put_outbox(self, outbox: Sequence[OutboxRow]) -> None:
+        if not self.has_endpoints:
+            outbox = [row for row in outbox if row.endpoint_id]
         self._insert("outbox", [(row.endpoint_id, row.number, row.sequence, row.created_at) for row in outbox])
 
     def _insert(self, name: str, given: Sequence[tuple[Any, ...]], refused: refusals.Reason | None = None) -> None:

@@ -70,6 +70,9 @@ UPDATE messages SET superseded = 1 WHERE tenant = ? AND number IN (SELECT value 
 -- name: outbox
 INSERT OR IGNORE INTO outbox (endpoint_id, number, sequence, created_at) VALUES {rows}
 
+-- name: has_endpoints
+SELECT EXISTS (SELECT 1 FROM records WHERE kind IN ('endpoint', 'run_endpoint'))
+
 -- name: outbox_done
 DELETE FROM outbox WHERE id IN (
     SELECT o.id FROM json_each(?) row
