@@ -185,6 +185,37 @@ async def test_of_two_workers_with_claims_each_call_is_executed_once(server: Ser
     assert len(calls) == 8
 
 
+def calls_at_work() -> list[str]:
+    return [task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("holdfast call")]
+
+
+async def test_who_waits_for_another_ones_claim_stops_when_the_run_ends(server: ServerProcess) -> None:
+    refused = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        refused.set()
+        await asyncio.sleep(seconds)
+
+    with server.client() as http:
+        task = start(http, "clock")
+        (call,) = task.paused()
+        claim = {"worker": "another", "call_ids": [call], "lease_seconds": 3600}
+        assert http.post(f"/api/agent/clock/{task.number}/tool_calls/claim", json=claim).json()["claimed"]
+        async with client_of(server, claim=True) as client:
+            client._http.sleep = sleep
+            run = client.attach("clock", task.number, tools={"get_current_time": lambda **_: "noon"})
+            waiting = asyncio.create_task(run.get_response())
+            await asyncio.wait_for(refused.wait(), 20)
+            at_work = calls_at_work()
+            await run.cancel()
+            final = await waiting
+            await asyncio.sleep(0)
+
+    assert final.status == "cancelled"
+    assert at_work == [f"holdfast call {call}"]
+    assert calls_at_work() == []
+
+
 async def test_two_workers_without_claims_have_one_answer_for_each_call(server: ServerProcess) -> None:
     async def find(args: dict[str, Any], agent_id: str, task_id: int) -> str:
         return str(time.monotonic_ns())

@@ -16,7 +16,7 @@ import contextvars
 import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -75,6 +75,7 @@ class Running:
         self.reason: Literal["void", "claim"] | None = None
         self.handler: asyncio.Future[Any] | None = None
         self.task: asyncio.Task[None] | None = None
+        self._is_pausing = False
 
     def cancel(self, reason: Literal["void", "claim"]) -> None:
         """Nobody needs the output (`void`), or somebody else makes it (`claim`). Whatever is stored stays."""
@@ -82,6 +83,16 @@ class Running:
         self.call.cancel()
         if self.handler is not None:
             self.handler.cancel()
+        if self.reason == "void" and self._is_pausing and self.task is not None:
+            self.task.cancel()
+
+    async def pause(self, waiting: Awaitable[None]) -> None:
+        """Wait, unless nobody needs the output any more: a refused claim may say an hour."""
+        self._is_pausing = True
+        try:
+            await waiting
+        finally:
+            self._is_pausing = False
 
     def begin_again(self) -> None:
         """The claim was lost, and the call is still pending. A handler that did not stop keeps its old, cancelled call."""
@@ -202,7 +213,7 @@ class Calls:
                 found = await self._attempt(running, tool, claims)
             if not isinstance(found, Later):
                 return found, claims.number
-            await self._workshop.http.sleep(found.seconds)
+            await running.pause(self._workshop.http.sleep(found.seconds))
             running.begin_again()
         return None, None
 
@@ -365,7 +376,7 @@ class Calls:
             if running.reason == "void" or _is_over(call, delay):
                 log.warning("the output of call %s of run %d came too late", call.call_id, self._task_id)
                 return
-            await self._workshop.http.sleep(delay)
+            await running.pause(self._workshop.http.sleep(delay))
 
 
 def _is_over(call: Call, delay: float) -> bool:

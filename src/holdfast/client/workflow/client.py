@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import inspect
 import os
 import secrets
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, Final, Literal
 
 from holdfast.client.following import FIRST_FRAME_SECONDS
 from holdfast.client.workflow.calls import Calls, Workshop, log
 from holdfast.client.workflow.claims import LEASE_SECONDS
 from holdfast.client.workflow.http import Http, encoded, idempotency_key
+from holdfast.client.workflow.inputs import Image, Upload, given, headers_of, run_inputs, upload_parts
 from holdfast.client.workflow.ledger import Ledger, MemoryLedger
 from holdfast.client.workflow.namespaces import ExecutionFeedback, ExecutionRecords, Tools, Webhooks, quoted
 from holdfast.client.workflow.records import AgentRuns, Record, RunResult, StartedRun, TaskStatus, ToolResponses
@@ -28,9 +27,6 @@ from holdfast.client.workflow.tools import OnToolError, ToolMap
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 # A handler that blocks for ever keeps its thread; the others need room beside it.
 THREADS_MIN: Final = 64
-
-Upload = bytes | str | Path | BinaryIO
-Image = str | bytes
 
 
 class WorkflowClient:
@@ -159,9 +155,9 @@ class WorkflowClient:
             WorkflowConnectionError: it is unknown whether there is one. The same call with the same `idempotency_key` tells.
         """
         body = {
-            "inputs": _inputs(string_inputs, image_inputs),
+            "inputs": run_inputs(string_inputs, image_inputs),
             "environment": environment,
-            **_given(
+            **given(
                 metadata=metadata,
                 thread_id=thread_id,
                 webhook_url=webhook_url,
@@ -174,7 +170,7 @@ class WorkflowClient:
             f"/api/workflow/execute/{quoted(agent_id)}",
             key=idempotency_key,
             body=body,
-            headers=_headers(tenant_id, extra_headers),
+            headers=headers_of(tenant_id, extra_headers),
         )
         return StartedRun(answer)
 
@@ -288,18 +284,18 @@ class WorkflowClient:
             WorkflowHTTPError, WorkflowConnectionError: as for `execute_agent_polling`.
         """
         fields = {
-            "inputs": encoded(_inputs(string_inputs, image_inputs)).decode(),
+            "inputs": encoded(run_inputs(string_inputs, image_inputs)).decode(),
             "environment": environment,
-            **_given(metadata=None if metadata is None else encoded(metadata).decode(), thread_id=thread_id),
+            **given(metadata=None if metadata is None else encoded(metadata).decode(), thread_id=thread_id),
         }
         answer = await self._http.request_again(
             "POST",
             f"/api/workflow/execute/{quoted(agent_id)}/with-files",
             key=idempotency_key,
-            headers=_headers(tenant_id, extra_headers),
+            headers=headers_of(tenant_id, extra_headers),
             files=[
                 *((name, (None, value.encode())) for name, value in fields.items()),
-                *await _uploads(file_1, None, file_2, None),
+                *await upload_parts(file_1, None, file_2, None),
             ],
         )
         return StartedRun(answer)
@@ -320,8 +316,8 @@ class WorkflowClient:
         answer = await self._http.request_again(
             "POST",
             "/api/workflow/upload-run-input",
-            headers=_headers(tenant_id, None),
-            files=await _uploads(file_1, filename_1, file_2, filename_2),
+            headers=headers_of(tenant_id, None),
+            files=await upload_parts(file_1, filename_1, file_2, filename_2),
         )
         return Record(answer)
 
@@ -480,40 +476,3 @@ class WorkflowClient:
             missing = [name for name in started.get("client_tools") or () if tools.find_named(name) is None]
             if missing:
                 log.warning("run %d may call tools that have no handler here: %s", started.task_id, ", ".join(missing))
-
-
-def _inputs(strings: Mapping[str, Any] | None, images: Mapping[str, Image] | None) -> dict[str, Any]:
-    encoded_images = {
-        slot: base64.b64encode(image).decode() if isinstance(image, bytes) else image
-        for slot, image in (images or {}).items()
-    }
-    return {"strings": dict(strings or {}), "images": encoded_images}
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _headers(tenant_id: str | None, extra: Mapping[str, str] | None) -> dict[str, str]:
-    return {**({} if tenant_id is None else {"X-Tenant-Id": tenant_id}), **(extra or {})}
-
-
-async def _uploads(
-    file_1: Upload | None, filename_1: str | None, file_2: Upload | None, filename_2: str | None
-) -> list[tuple[str, tuple[str, bytes]]]:
-    """The files as parts. They are read whole, so that a second try sends the same."""
-    parts = []
-    for field, file, filename in (("file_1", file_1, filename_1), ("file_2", file_2, filename_2)):
-        if file is not None:
-            name, content = await asyncio.to_thread(_content, file)
-            parts.append((field, (filename or name or field, content)))
-    return parts
-
-
-def _content(file: Upload) -> tuple[str | None, bytes]:
-    if isinstance(file, bytes):
-        return None, file
-    if isinstance(file, str | Path):
-        return Path(file).name, Path(file).read_bytes()
-    name = getattr(file, "name", None)
-    return Path(name).name if isinstance(name, str) else None, file.read()

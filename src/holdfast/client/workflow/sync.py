@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, Literal
 
 from holdfast.client.portal import Portal
-from holdfast.client.workflow.client import Image, Upload, WorkflowClient
+from holdfast.client.workflow.client import WorkflowClient
 from holdfast.client.workflow.errors import WorkflowTimeout
+from holdfast.client.workflow.inputs import Image, Upload
 from holdfast.client.workflow.ledger import Ledger
 from holdfast.client.workflow.namespaces import ExecutionFeedback, ExecutionRecords, Source, Tools, Webhooks
 from holdfast.client.workflow.records import AgentRuns, Record, RunResult, StartedRun, TaskStatus, ToolResponses
