@@ -98,10 +98,10 @@ async def parent(context: Context, input: dict[str, Any]) -> Any:
 
 @agent("hasty", restart="always")
 async def hasty(context: Context, input: dict[str, Any]) -> str:
-    """Asks with a deadline of 0.3 s that does what slot "1" says."""
+    """Asks with a deadline of 1 s that does what slot "1" says."""
     try:
         how = input["strings"]["1"]
-        return await context.call_tool("look", expires_in=0.3, on_expiry=how, default="nothing")
+        return await context.call_tool("look", expires_in=1, on_expiry=how, default="nothing")
     except ToolCallFailed as error:
         return f"failed: {error.message}"
 

@@ -8,6 +8,7 @@ gives the deadline and what happens at it, and arguments that break its schema a
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -19,6 +20,12 @@ from holdfast.model import Record
 from holdfast.store.base import Store
 
 KIND: Final = "tool"
+
+# Of a tool, and of its namespace.
+NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
+NAME_RULE: Final = "a letter or _, then at most 63 letters, digits, _ or -"
+EXPIRES_SECONDS_MAX: Final = 2_592_000  # 30 days
+ON_EXPIRY: Final = ("error", "default", "fail")
 
 # Another process may have registered something; it is seen here so much later at most.
 KEPT_SECONDS: Final = 1.0
@@ -51,6 +58,26 @@ class ClientTool(msgspec.Struct, frozen=True, kw_only=True):
             return None
         texts = "; ".join(misfit.text for misfit in misfits[:5])
         return f"the arguments of {self.full_name} do not fit: {texts}"
+
+
+def check_call(name: str, args: Any, expires_in: float | None, on_expiry: str | None, default: Any) -> None:
+    """
+    Make sure that a call can be asked.
+
+    Raises:
+        ValueError
+    """
+    namespace, dot, tool = name.rpartition(".")
+    if not NAME.match(tool) or (dot and not NAME.match(namespace)):
+        raise ValueError(f"a tool is named `tool` or `namespace.tool`, each {NAME_RULE}; not {name[:200]!r}")
+    if args is not None and not isinstance(args, dict):
+        raise ValueError(f"the arguments of {name} are a dict, not {type(args).__name__}")
+    if expires_in is not None and not 1 <= expires_in <= EXPIRES_SECONDS_MAX:
+        raise ValueError(f"expires_in is 1 to {EXPIRES_SECONDS_MAX} seconds, not {expires_in}")
+    if on_expiry is not None and on_expiry not in ON_EXPIRY:
+        raise ValueError(f"on_expiry is {', '.join(ON_EXPIRY)}; not {on_expiry!r}")
+    if default is not None and not isinstance(default, str):
+        raise ValueError(f"default is the text that a tool would answer, not {type(default).__name__}")
 
 
 def tool_of(record: Record) -> ClientTool:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from holdfast.errors import InterruptExpired, InvalidOutput, OutcomeUnknown, StepFailed, ToolCallFailed, ToolDenied
+from holdfast.execution.client_tools import check_call
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.emitting import (
     Emitting,
@@ -532,7 +533,8 @@ class Context(Emitting):
 
         Args:
             name: `tool` or `namespace.tool`.
-            expires_in: seconds until the call counts as unanswered (default: that of the registered tool, else
+            args: an object.
+            expires_in: 1 to 2,592,000 seconds until the call counts as unanswered (default: that of the registered tool, else
                 HOLDFAST_TOOL_EXPIRES_SECONDS, 24 hours).
             on_expiry: error, default (then `default` is the output), or fail (the run fails). Without it and without
                 `default` it is as the registered tool says, else error.
@@ -542,7 +544,8 @@ class Context(Emitting):
             ToolCallFailed: the caller answered with an error, or not in time; or the arguments break the registered
                 schema, and nobody was asked.
             ToolDenied: the agent's policy does not allow the tool. The caller was not asked.
-            ValueError: the arguments have over 256 KiB, or the round has 64 calls or 1 MiB of arguments without it.
+            ValueError: the arguments have over 256 KiB, or the round has 64 calls or 1 MiB of arguments without it;
+                or what is given is not as above.
         """
         return await self.have_called(
             name, args, key=key, may_wait=False, expires_in=expires_in, on_expiry=on_expiry, default=default
@@ -560,6 +563,7 @@ class Context(Emitting):
         default: str | None = None,
     ) -> str:
         """For the assistant: `call_tool` that, with `may_wait`, is in a later round where the next one is full."""
+        check_call(name, args, expires_in, on_expiry, default)
         arguments = encode_result(args or {}, what=f"the arguments of {name}")
         if not self.is_tool_allowed(name):
             await self._tell_denied(name, arguments)

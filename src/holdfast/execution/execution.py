@@ -166,10 +166,16 @@ class Execution:
             return await run_in_thread(function, *args, **kwargs)
 
     async def file(self, reference: str) -> GivenFile:
-        """A file of the run's tenant; raises FileNotFound. Where the store is away it is waited for."""
-        found = await self._worker.insist(lambda: self._worker.journal.store.file(self.run.tenant, reference))
+        """
+        A file of the run's tenant; raises FileNotFound. Where the store is away it is waited for. One that no run has
+        yet is kept with this one: its start may have died before it did that.
+        """
+        store, tenant = self._worker.journal.store, self.run.tenant
+        found = await self._worker.insist(lambda: store.file(tenant, reference))
         if found is None:
             raise FileNotFound(f"there is no file {reference!r}")
+        if found[0].number is None:
+            await self._worker.insist(lambda: store.attach_files(tenant, [reference], self.run.number))
         return GivenFile(found[0].name, found[0].media_type, found[1])
 
     async def client_tools(self) -> Mapping[str, ClientTool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,9 +14,10 @@ from pydantic_ai.messages import ToolReturnPart
 from holdfast import Context, agent, get_current_context
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.langgraph import GraphProgram
+from holdfast.clock import HeldClock
 from holdfast.execution.client_tools import KIND, ClientTool
 from holdfast.execution.rounds import CALL_BYTES_MAX, CALLS_MAX
-from holdfast.model import Interrupt, Record, Run
+from holdfast.model import File, Interrupt, Record, Run
 from holdfast.runs import GivenOutput, ToolOutput
 from tests.support.kernel import CALLER, Kernel, kernel
 from tests.support.scripted_model import Calls, Says, ScriptedModel
@@ -239,3 +241,57 @@ async def test_an_assistant_that_may_not_call_a_registered_tool_does_not_know_it
 
     assert [event["error"] for event in events if event["type"] == "tool_result"] == ["unknown_tool"]
     assert "interrupt" not in [event["type"] for event in events]
+
+
+async def test_a_registered_tool_gives_what_a_call_leaves_open(tmp_path: Path) -> None:
+    tool = ClientTool(id="tool_1", name="find", schema={"type": "object"}, expires_in=60, default="of the tool")
+    body = msgspec.json.encode(tool)
+    record = Record(kind=KIND, tenant=CALLER.tenant, name="find", body=body, created_at=1, updated_at=1)
+    clock = HeldClock()
+
+    @agent("asker", restart="always")
+    async def asker(context: Context, input: Any) -> list[Any]:
+        calls = (context.call_tool("find"), context.call_tool("find", default="of the call", expires_in=30))
+        return list(await asyncio.gather(*calls, context.call_tool("find", on_expiry="error")))
+
+    async with kernel(tmp_path, asker, clock=clock) as it:
+        await it.store.put_records([record])
+        run = await it.start("asker")
+        (first,) = await rounds_of(it, run)
+        await answer(it, run, ids(first)[2])
+        clock.advance(60)
+        events = await it.events(run)
+
+    seconds = [((part.expires_at or 0) - first.created_at) // 1_000_000 for part in first.parts]
+    assert [part.on_expiry for part in first.parts] == ["default", "default", "error"]
+    assert seconds == [60, 30, 60]
+    assert events[-1]["output"] == ["of the tool", "of the call", "0"]
+
+
+async def test_a_file_that_a_run_reads_is_kept_with_it(tmp_path: Path) -> None:
+    content = b"abc"
+    digest = hashlib.sha256(content).hexdigest()
+    file = File(
+        file_id="file_1",
+        tenant=CALLER.tenant,
+        name="a.txt",
+        media_type="text/plain",
+        size=3,
+        sha256=digest,
+        created_at=1,
+    )
+
+    @agent("reader")
+    async def reader(context: Context, input: str) -> list[Any]:
+        found = await context.file(input)
+        return [found.name, found.media_type, found.content.decode()]
+
+    async with kernel(tmp_path, reader) as it:
+        await it.store.put_file(file, content)
+        run = await it.start("reader", "file_1")
+        events = await it.events(run)
+        kept = await it.store.file(CALLER.tenant, "file_1")
+
+    assert events[-1]["output"] == ["a.txt", "text/plain", "abc"]
+    assert kept is not None
+    assert kept[0].number == run.number

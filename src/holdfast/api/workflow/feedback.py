@@ -96,15 +96,16 @@ async def list_feedback(request: Call) -> Answer:
     store = request.runs.store
     found = [
         record
-        for record in await store.records(FULL, tenant=request.caller.tenant)
-        if record.number is not None
-        and after < record.number < before
-        and task in (0, record.number)
-        and wanted in (None, _value(record)["agent_id"])
+        for record in await store.records(FULL, tenant=request.caller.tenant, number=task or None)
+        if record.number is not None and after < record.number < before
     ]
     found.sort(key=lambda record: record.number or 0, reverse=not after)
-    items = []
-    for record in found[:limit]:
+    items: list[dict[str, Any]] = []
+    for record in found:
+        if len(items) == limit:
+            break
+        if wanted not in (None, _value(record)["agent_id"]):
+            continue
         run = await store.run_by_number(record.number or 0)
         if run is not None:
             items.append(_shown(record, run))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -18,16 +17,22 @@ from holdfast.api.http.idempotency import once
 from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.workflow.fields import ignored_header, read_object, replayed_header, text
 from holdfast.api.workflow.refusals import WorkflowRefusal, invalid
-from holdfast.execution.client_tools import KIND, ClientTool, tool_of
+from holdfast.execution.client_tools import (
+    EXPIRES_SECONDS_MAX,
+    KIND,
+    NAME,
+    NAME_RULE,
+    ON_EXPIRY,
+    ClientTool,
+    tool_of,
+)
 from holdfast.execution.program import Program
 from holdfast.execution.schema import InvalidSchema, schema_of
 from holdfast.model import Record
 from holdfast.model.encoding import format_time
 from holdfast.runs import Runs
 
-NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
 SCHEMA_BYTES_MAX: Final = 64 * 1024
-EXPIRES_SECONDS_MAX: Final = 2_592_000
 TOOLS_MAX: Final = 1000
 STATUSES: Final = ("active", "inactive")
 _FIELDS: Final = (
@@ -91,9 +96,9 @@ def read_tool(given: Any, loc: str, created_by: str) -> ClientTool:
     found, _ = read_object(given, _FIELDS, loc)
     name, namespace = found.get("name"), found.get("namespace", "")
     if not isinstance(name, str) or not NAME.match(name):
-        raise invalid(f"{loc}.name", "a letter or _, then at most 63 letters, digits, _ or -")
+        raise invalid(f"{loc}.name", NAME_RULE)
     if not isinstance(namespace, str) or (namespace and not NAME.match(namespace)):
-        raise invalid(f"{loc}.namespace", "a letter or _, then at most 63 letters, digits, _ or -; or empty")
+        raise invalid(f"{loc}.namespace", f"{NAME_RULE}; or empty")
     strict = found.get("strict", False)
     if not isinstance(strict, bool):
         raise invalid(f"{loc}.strict", "true or false")
@@ -104,8 +109,8 @@ def read_tool(given: Any, loc: str, created_by: str) -> ClientTool:
         or not 1 <= expires_in <= EXPIRES_SECONDS_MAX
     ):
         raise invalid(f"{loc}.expires_in", f"seconds, 1 to {EXPIRES_SECONDS_MAX}")
-    if on_expiry not in (None, "error", "default", "fail"):
-        raise invalid(f"{loc}.on_expiry", "error, default or fail")
+    if on_expiry is not None and on_expiry not in ON_EXPIRY:
+        raise invalid(f"{loc}.on_expiry", f"one of {', '.join(ON_EXPIRY)}")
     return ClientTool(
         id="",  # the tenant's
         name=name,
