@@ -27,7 +27,7 @@ from holdfast.execution.client_tools import check_call
     ],
 )
 def test_what_cannot_be_asked_says_why(given: dict[str, Any], problem: str) -> None:
-    call = {"name": "crm.find", "args": {}, "expires_in": None, "on_expiry": None, "default": None}
+    call: dict[str, Any] = {"name": "crm.find", "args": {}, "expires_in": None, "on_expiry": None, "default": None}
     check_call(**call)
 
     with pytest.raises(ValueError, match=problem):
