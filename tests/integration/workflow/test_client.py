@@ -23,6 +23,7 @@ from holdfast.client.workflow import (
     WorkflowHTTPError,
     WorkflowTimeout,
 )
+from holdfast.settings import Settings
 from tests.support.fake_workflow import AGENT_ID, FakeServer
 
 
@@ -451,3 +452,35 @@ async def test_files_are_sent_as_parts(fake: FakeServer) -> None:
         b"production",
     ):
         assert part in body
+
+
+async def test_without_an_address_the_client_goes_where_holdfast_url_says(
+    fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", fake.url)
+
+    async with WorkflowClient() as client:
+        client.set_tools({"get_current_time": lambda args, agent_id, task_id: "noon"})
+        final = await client.run_agent("clock")
+
+    assert final.result == "noon"
+
+
+async def test_an_address_that_is_given_comes_before_holdfast_url(
+    fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_URL", "http://127.0.0.1:1")
+
+    async with WorkflowClient(fake.url) as client:
+        started = await client.execute_agent_polling("clock")
+
+    assert started.task_id == 1
+
+
+def test_without_any_address_the_client_goes_where_the_server_listens_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HOLDFAST_URL", raising=False)
+    settings = Settings()
+
+    assert WorkflowClient()._http._base_url == f"http://{settings.host}:{settings.port}"

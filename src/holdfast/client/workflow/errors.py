@@ -56,7 +56,7 @@ class WorkflowConnectionError(WorkflowError, ConnectionError):
 
 
 class WebhookRejected(WorkflowError):
-    """A delivery was not accepted: `status_code` 401 without a valid signature of this hour, 400 for what is no JSON."""
+    """A delivery was not accepted: `status_code` 401 without a valid signature of these minutes, 400 for what is no JSON."""
 
     def __init__(self, message: str, *, status_code: int) -> None:
         super().__init__(message)
