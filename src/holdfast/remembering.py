@@ -9,6 +9,7 @@ import structlog
 
 from holdfast.agents.assistant.learning import NAME, LearningProgram, run_id_of
 from holdfast.agents.assistant.program import AssistantProgram
+from holdfast.agents.models.embedding import ModelEmbedder
 from holdfast.agents.registry import Registry
 from holdfast.errors import CapacityError, RunExists, StorageFull
 from holdfast.model import Run
@@ -19,7 +20,15 @@ log = structlog.get_logger(__name__)
 
 
 def add_memory(programs: Registry, runs: Runs, settings: Settings) -> None:
-    """Let the assistants among these remember; if settings say so, learn too, which is one more agent."""
+    """
+    Let the assistants among these remember; if settings say so, learn too, which is one more agent.
+
+    Raises:
+        ModelNotConfigured: the embedding model's name has no provider.
+    """
+    model, key, url = settings.model_light, settings.model_key, settings.model_url
+    if settings.embedding_model is not None:
+        runs.memory.embedder = ModelEmbedder(settings.embedding_model, key=key, url=url)
     assistants = [program for program in programs if isinstance(program, AssistantProgram)]
     for assistant in assistants:
         assistant.use_memory(runs.memory)
@@ -39,7 +48,6 @@ def add_memory(programs: Registry, runs: Runs, settings: Settings) -> None:
         except (CapacityError, StorageFull) as refusal:
             log.warning("not_learned", run_id=turn.run_id, reason=refusal.code, message=str(refusal))
 
-    model, key, url = settings.model_light, settings.model_key, settings.model_url
     programs.add(LearningProgram(runs.memory, wait_for_end, model=model, key=key, url=url))
     for assistant in assistants:
         assistant.use_learning(learn)

@@ -26,6 +26,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "model_key": "LLM_API_KEY",
     "model_url": "LLM_BASE_URL",
     "model_light": "LIGHT_MODEL",
+    "embedding_model": "EMBEDDING_MODEL",
     "log_level": "ENGINE_LOG_LEVEL",
 }
 
@@ -177,6 +178,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_url: Annotated[str | None, Meta(description="base URL of a model server that speaks a known API")] = None
     model_light: Annotated[
         str | None, Meta(description="a cheaper model, provider:name, that learns facts from turns; none: no facts")
+    ] = None
+    embedding_model: Annotated[
+        str | None,
+        Meta(description="a model, provider:name, by which the memory finds meanings too; none: words alone"),
     ] = None
     learning: Annotated[bool, Meta(description="learn from the assistant's turns, in the background")] = True
     max_tokens: Annotated[int, Meta(ge=1, description="longest answer of the assistant's model, in tokens")] = 4096

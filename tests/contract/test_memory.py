@@ -154,6 +154,14 @@ async def test_tenants_and_stores_do_not_meet(store: Store) -> None:
     assert [each.item_id for each in (await store.memory.everything("b")).items] == ["theirs"]
 
 
+async def test_an_item_among_many_better_ones_of_another_store_is_found(store: Store) -> None:
+    await store.memory.merge([item(f"other{n}", "pay pay pay", store="episodes") for n in range(120)])
+    await store.memory.merge([item(f"mine{n}", "nothing of it") for n in range(150)])
+    await store.memory.put(item("mine", "in the end they pay a little less than that"))
+
+    assert await found(store, "pay", limit=1) == ["mine"]
+
+
 async def test_what_is_deleted_is_not_found(store: Store) -> None:
     await store.memory.put(item("k1", "pay"), item("k2", "pay"))
 
@@ -246,4 +254,4 @@ async def test_the_nearest_meaning_comes_first(store: Store) -> None:
     asked = Nearest("m", floats(1, 0), b"\xc0")
     hits = await store.memory.nearest("a", "knowledge", asked, now=NOW, limit=2)
 
-    assert [each.item_id for each in hits] == ["nearest", "near"]
+    assert [(each.item.item_id, round(each.score, 3)) for each in hits] == [("nearest", 1.0), ("near", 0.8)]

@@ -7,24 +7,38 @@ a search fuses two rankings; whatever is wrong with that model, the full text al
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import structlog
 
 from holdfast.clock import Clock
 from holdfast.errors import MemoryItemNotFound
 from holdfast.ids import Ids
 from holdfast.memory.items import EXPORTED, Draft, item_of
+from holdfast.memory.meaning import LIKENESS_MIN, Embedder, fused, nearest_to, with_meaning
 from holdfast.memory.words import query_words
-from holdfast.store.memory import Everything, Found, MemoryItem, MemoryStore, Soul
+from holdfast.store.memory import Everything, Found, MemoryItem, MemoryStore, Nearest, Soul
 
 # The longest that other commits wait for an import.
 MERGE_ITEMS_MAX: Final = 1000
 
+# Where two rankings are fused, each has so many items at the least.
+FUSED_MIN: Final = 20
+
+# What an embedding model is given at once, and how long it may take: a write or a search waits for it.
+EMBEDDED_MAX: Final = 100
+EMBEDDED_CHARACTERS_MAX: Final = 8_000
+EMBED_SECONDS: Final = 10.0
+ASK_SECONDS: Final = 3.0
+
 # Versions that are shown of a soul's history. It is changed by hand.
 HISTORY_MAX: Final = 1000
+
+log = structlog.get_logger(__name__)
 
 NO_SOUL: Final[Mapping[str, Any]] = {"identity": "", "values": [], "patterns": []}
 
@@ -54,6 +68,7 @@ class Memory:
 
     def __init__(self, store: MemoryStore, clock: Clock, ids: Ids) -> None:
         self.store = store
+        self.embedder: Embedder | None = None
         self._clock = clock
         self._ids = ids
 
@@ -69,8 +84,7 @@ class Memory:
         Raises:
             MemoryItemNotFound: the end of an edge is no node (`field`).
         """
-        now = self.now()
-        items = [item_of(draft, tenant, new_id=self._ids.short("mem"), source=source, now=now) for draft in drafts]
+        items = await self._items(tenant, drafts, source)
         are_new = await self.store.put(*items)
         return [MemoryWrite(item, is_new) for item, is_new in zip(items, are_new, strict=True)]
 
@@ -95,8 +109,50 @@ class Memory:
             raise MemoryItemNotFound(f"{store} has no item {item_id!r}")
 
     async def search(self, tenant: str, store: str, query: str, *, limit: int) -> Sequence[Found]:
-        """The best items that share a word with the query, best first; no character of it has a meaning of its own."""
-        return await self.store.search(tenant, store, query_words(query), now=self.now(), limit=limit)
+        """
+        The best items that share a word with the query, best first; no character of it has a meaning of its own. With
+        an embedding model also those that mean something like it.
+        """
+        now = self.now()
+        size = limit if self.embedder is None else max(limit, FUSED_MIN)
+        by_words = await self.store.search(tenant, store, query_words(query), now=now, limit=size)
+        asked = await self._asked(query)
+        if asked is None:
+            return by_words[:limit]
+        near = await self.store.nearest(tenant, store, asked, now=now, limit=size)
+        return fused(by_words, [found for found in near if found.score >= LIKENESS_MIN], limit)
+
+    async def _items(self, tenant: str, drafts: Sequence[Draft], source: str) -> list[MemoryItem]:
+        now = self.now()
+        items = [item_of(draft, tenant, new_id=self._ids.short("mem"), source=source, now=now) for draft in drafts]
+        places = [place for place, item in enumerate(items) if item.words]
+        for start in range(0, len(places) if self.embedder is not None else 0, EMBEDDED_MAX):
+            portion = places[start : start + EMBEDDED_MAX]
+            vectors = await self._vectors([drafts[place].searched for place in portion])
+            for place, vector in zip(portion, vectors, strict=False):
+                assert self.embedder is not None
+                items[place] = with_meaning(items[place], self.embedder.name, vector)
+        return items
+
+    async def _vectors(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """Of each text, or of none."""
+        assert self.embedder is not None
+        try:
+            async with asyncio.timeout(EMBED_SECONDS):
+                return await self.embedder.documents([text[:EMBEDDED_CHARACTERS_MAX] for text in texts])
+        except Exception as error:  # noqa: BLE001  whatever a provider raises, words are found without it
+            log.warning("meaning_not_kept", items=len(texts), reason=repr(error))
+            return []
+
+    async def _asked(self, query: str) -> Nearest | None:
+        if self.embedder is None:
+            return None
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                return nearest_to(self.embedder.name, await self.embedder.query(query))
+        except Exception as error:  # noqa: BLE001  as above
+            log.warning("searched_by_words_alone", reason=repr(error))
+            return None
 
     # Soul
 
@@ -160,8 +216,7 @@ class Memory:
         Keep those that are new, or newer than what is there under their id. In transactions of 1,000 items, nodes
         before edges: after a crash in the middle the same call again finishes it.
         """
-        now = self.now()
-        items = [item_of(draft, tenant, new_id=self._ids.short("mem"), source=source, now=now) for draft in drafts]
+        items = await self._items(tenant, drafts, source)
         counts = {store: Counter(added=0, updated=0, unchanged=0) for store in EXPORTED}
         for start in range(0, len(items), MERGE_ITEMS_MAX):
             portion = items[start : start + MERGE_ITEMS_MAX]

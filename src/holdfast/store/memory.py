@@ -60,7 +60,7 @@ class MemoryItem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """An item that a search found; the score is above 0 and below 1."""
+    """An item that a search found; the score of a search by words is above 0 and below 1."""
 
     item: MemoryItem
     score: float
@@ -129,8 +129,8 @@ class MemoryStore(Protocol):
         """The best items that share a word (folded) and are valid now."""
         ...
 
-    async def nearest(self, tenant: str, store: str, asked: Nearest, *, now: int, limit: int) -> list[MemoryItem]:
-        """Items valid now whose meaning is most like the one asked for, the most alike first."""
+    async def nearest(self, tenant: str, store: str, asked: Nearest, *, now: int, limit: int) -> list[Found]:
+        """Items valid now whose meaning is most like the one asked for; the score is their likeness, from -1 to 1."""
         ...
 
     async def everything(self, tenant: str) -> Everything: ...
@@ -199,12 +199,11 @@ def _score(item: MemoryItem, weights: Mapping[str, float], mean: float) -> float
     return total / (1 + total)
 
 
-def most_alike(items: Sequence[MemoryItem], asked: Nearest, limit: int) -> list[MemoryItem]:
+def most_alike(items: Sequence[MemoryItem], asked: Nearest, limit: int) -> list[Found]:
     """These by the product of their vectors with the one asked for, which all have the length 1."""
     wanted = array("f", asked.vector)
-
-    def likeness(item: MemoryItem) -> float:
-        return sum(a * b for a, b in zip(array("f", item.vector or b""), wanted, strict=False))
-
-    ordered = sorted(items, key=lambda item: (-likeness(item), -item.updated_at, item.item_id))
-    return ordered[:limit]
+    found = [
+        Found(item, sum(a * b for a, b in zip(array("f", item.vector or b""), wanted, strict=False))) for item in items
+    ]
+    found.sort(key=lambda each: (-each.score, -each.item.updated_at, each.item.item_id))
+    return found[:limit]

@@ -114,7 +114,7 @@ class PostgresMemory:
         found: list[Found] = await self._on_connection(look)
         return found
 
-    async def nearest(self, tenant: str, store: str, asked: Nearest, *, now: int, limit: int) -> list[MemoryItem]:
+    async def nearest(self, tenant: str, store: str, asked: Nearest, *, now: int, limit: int) -> list[Found]:
         size = max(4 * limit, CANDIDATES_MIN)
         near = await self._items("nearest", tenant, store, asked.model, asked.bits, now, size)
         return most_alike(near, asked, limit)

@@ -88,10 +88,8 @@ class SQLiteMemory:
         found: list[Found] = await self._read(lambda connection: search(connection, tenant, store, words, now, limit))
         return found
 
-    async def nearest(self, tenant: str, store: str, asked: Nearest, *, now: int, limit: int) -> list[MemoryItem]:
-        found: list[MemoryItem] = await self._read(
-            lambda connection: nearest(connection, tenant, store, asked, now, limit)
-        )
+    async def nearest(self, tenant: str, store: str, asked: Nearest, *, now: int, limit: int) -> list[Found]:
+        found: list[Found] = await self._read(lambda connection: nearest(connection, tenant, store, asked, now, limit))
         return found
 
     async def everything(self, tenant: str) -> Everything:
@@ -230,7 +228,7 @@ class _Look(msgspec.Struct, frozen=True):
                 size *= 10
 
 
-def nearest(connection: Connection, tenant: str, store: str, asked: Nearest, now: int, limit: int) -> list[MemoryItem]:
+def nearest(connection: Connection, tenant: str, store: str, asked: Nearest, now: int, limit: int) -> list[Found]:
     """By the signs of the vectors first, which is quick; then the best of these exactly."""
     wanted = int.from_bytes(asked.bits, "big")
     with one_state(connection):
