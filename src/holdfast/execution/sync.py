@@ -165,9 +165,19 @@ class SyncContext(Emitting):
         """Sleep until a time, through crashes and restarts."""
         self._wait(self._context.sleep_until(when))
 
-    def call_tool(self, name: str, args: dict[str, Any] | None = None, **options: Any) -> str:
+    def call_tool(
+        self,
+        name: str,
+        args: dict[str, Any] | None = None,
+        *,
+        expires_in: float | None = None,
+        on_expiry: str | None = None,
+        default: str | None = None,
+        key: str | None = None,
+    ) -> str:
         """Have the caller execute a tool; see `Context.call_tool`."""
-        return self._wait(self._context.call_tool(name, args, **options))
+        call = self._context.call_tool(name, args, expires_in=expires_in, on_expiry=on_expiry, default=default, key=key)
+        return self._wait(call)
 
     def file(self, reference: str) -> GivenFile:
         """A file that this run was given; see `Context.file`."""

@@ -192,6 +192,24 @@ def test_a_call_is_claimed_by_one_worker_and_a_result_of_an_old_claim_is_lost(cl
     assert refused(claim(task, "a", "call_0000000000000000")) == (409, "run_not_awaiting_tools")
 
 
+def test_of_many_workers_one_claims_each_call(server: ServerProcess) -> None:
+    with server.client() as client:
+        task = start(client, "rounds", "1", "4")
+        calls = task.paused()
+
+        def take(worker: int) -> list[str]:
+            with server.client() as own:
+                mine = Task(own, task.agent, task.number, task.run_id)
+                return [item["call_id"] for item in claim(mine, f"w{worker}", *calls).json()["claimed"]]
+
+        with ThreadPoolExecutor(8) as pool:
+            taken = [call for some in pool.map(take, range(8)) for call in some]
+        task.post(*(result(call) for call in calls))
+        task.ended()
+
+    assert sorted(taken) == sorted(calls)
+
+
 def test_what_is_no_claim_is_refused(client: httpx.Client) -> None:
     task = start(client, "clock")
     (call,) = task.paused()
