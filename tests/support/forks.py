@@ -38,6 +38,7 @@ MODULES: Final = (
     "holdfast.api.control",
     "holdfast.api.engine",
     "holdfast.api.runtime",
+    "holdfast.api.workflow.routes",
     "holdfast.store.postgres",
     "holdfast.store.sqlite",
     "tests.crash.dying",

@@ -4,7 +4,7 @@ The events that the kernel writes about a run, and the segments in which facts f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,7 @@ from holdfast.model import Failure, Interrupt, Kind, Part, Run, Segment
 from holdfast.model.encoding import encode_event, encode_fields, format_time
 from holdfast.model.interrupt import shown_answer
 from holdfast.model.lifecycle import NOTABLE_EVENTS
-from holdfast.store.base import OutboxRow
+from holdfast.store.base import InboxRow, OutboxRow
 
 # Of a tool call that nobody answered in time.
 EXPIRED_CODE: Final = "tool_response_timeout"
@@ -120,6 +120,23 @@ def answered(interrupt: Interrupt, part_id: str, answer: bytes, *, by: str, call
         return msgspec.structs.replace(interrupt, parts=parts)
     status = "expired" if by == "expiry" else "resolved"
     return msgspec.structs.replace(interrupt, parts=parts, status=status, resolved_at=at)
+
+
+def untold(interrupt: Interrupt, inbox: Iterable[InboxRow]) -> Interrupt:
+    """
+    The interrupt as the journal tells of it: an answer that still waits in the inbox is none yet. Its part has it already,
+    because that decided who was first.
+    """
+    waiting = {row.tool_call_id for row in inbox if row.kind == "answer" and row.interrupt_id == interrupt.interrupt_id}
+    if not waiting or not interrupt.is_pending:
+        return interrupt
+    parts = tuple(
+        msgspec.structs.replace(part, answer=None, by=None, caller=None, answered_at=None)
+        if part.tool_call_id in waiting
+        else part
+        for part in interrupt.parts
+    )
+    return msgspec.structs.replace(interrupt, parts=parts)
 
 
 def answer_events(interrupt: Interrupt, part_id: str) -> list[tuple[str, str]]:

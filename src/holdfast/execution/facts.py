@@ -31,6 +31,7 @@ from holdfast.execution.events import (
     error_event,
     outbox_of,
     segment_of,
+    untold,
     void_interrupt,
 )
 from holdfast.execution.guarded import clean_fields
@@ -245,7 +246,8 @@ class Facts:
 
     async def apply_inbox(self, run: Run) -> None:
         """Write the facts that a holder left behind when it let the run go."""
-        for row in await self._store.inbox([run.number]):
+        rows = await self._store.inbox([run.number])
+        for place, row in enumerate(rows):
             current = await self._store.run_by_number(run.number)
             if current is None or current.is_leased or current.status.is_final:
                 return
@@ -254,6 +256,7 @@ class Facts:
                     await self._end(current, Cancel(row.reason, row.created_at, row.created_at))
                     continue
                 _, interrupt = await self._find(run.number, row.interrupt_id)
+                interrupt = untold(interrupt, rows[place:])
                 await self._journal.submit(_inbox_append(current, interrupt, row, self._clean))
                 self._worker.wake()
             except LeaseLost:
@@ -349,7 +352,7 @@ def resolved_already(interrupt: Interrupt, answer: bytes | None, by: str | None)
 
 
 def _inbox_append(run: Run, interrupt: Interrupt, row: InboxRow, clean: Clean) -> Callable[[Callable[[], int]], Write]:
-    # The part has its answer since the fact was accepted; what is missing is the event and the head.
+    # The part has its answer in the store since the fact was accepted; what is missing is the event and the head.
     after = answered(interrupt, row.tool_call_id, row.answer, by=row.by, caller=row.caller, at=row.created_at)
     return _answer_append(run, after, row.tool_call_id, clean, inbox_done=(row.inbox_id,))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from holdfast.errors import Interrupted
-from holdfast.execution.events import error_event, restarted_event
+from holdfast.execution.events import error_event, restarted_event, untold
 from holdfast.execution.execution import Execution
 from holdfast.execution.program import Program
 from holdfast.execution.record import Record, discarded
@@ -63,6 +63,8 @@ class Recovery:
         # Also of a run that nobody executed yet: a fork begins with what it took over.
         steps = await self._store.steps(run.number)
         interrupts = await self._store.interrupts(run.number)
+        inbox = await self._store.inbox([run.number])  # what its last holder did not write; read after the interrupts
+        interrupts = [untold(interrupt, inbox) for interrupt in interrupts]
         record = Record(steps, interrupts)
         action = after_death(run.status, program.restart)
         if run.status is Status.QUEUED:

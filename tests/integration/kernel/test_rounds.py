@@ -12,9 +12,11 @@ from holdfast import Context, agent
 from holdfast.clock import HeldClock
 from holdfast.errors import InterruptNotFound, ToolCallFailed
 from holdfast.model import Run
+from holdfast.model.interrupt import canonical_tool_output
 from holdfast.runs import CallAnswer, GivenOutput, ToolOutput
-from holdfast.store.base import Append
+from holdfast.store.base import Append, InboxRow, PutInbox
 from tests.support.kernel import CALLER, QUICK, Kernel, kernel, replace
+from tests.support.until import until
 
 DAY = 86_400
 
@@ -174,3 +176,49 @@ async def test_one_microsecond_late_is_late(tmp_path: Path) -> None:
         late = await give(it, run, ToolOutput(name, "late"))
 
     assert late == [CallAnswer(name, "lost", "answered")]
+
+
+@pytest.mark.parametrize("executes", [False, True], ids=["waits", "executes beside it"])
+async def test_answers_whose_holder_died_are_told_once_each(tmp_path: Path, executes: bool) -> None:
+    """They were accepted, and left for a holder that wrote none of them into the journal."""
+    release = asyncio.Event()
+
+    @agent("pair", restart="always")
+    async def pair(context: Context, input: Any) -> list[str]:
+        async def work() -> str:
+            await release.wait()
+            return "worked"
+
+        asked = [context.call_tool("a"), context.call_tool("b")]
+        beside = [context.step("work", work)] if executes else []
+        return list(await asyncio.gather(*asked, *beside))
+
+    patient = replace(QUICK, grace_seconds=60)
+    async with kernel(tmp_path, pair, settings=patient, crash=True) as it:
+        run = await it.start("pair")
+        interrupts = await until(lambda: it.runs.interrupts(CALLER, run.run_id))
+        held = await it.runs.get(CALLER, run.run_id)
+        for number, part in enumerate(interrupts[0].parts):
+            row = InboxRow(
+                number=held.number,
+                kind="answer",
+                interrupt_id=interrupts[0].interrupt_id,
+                tool_call_id=part.tool_call_id,
+                answer=canonical_tool_output(str(number)),
+                by="caller",
+                caller="tester",
+                created_at=1,
+            )
+            (outcome,) = await it.store.commit([PutInbox(row=row)])
+            assert isinstance(outcome, InboxRow)
+    release.set()
+    async with kernel(tmp_path, pair) as it:
+        ended = await it.finished(run)
+        events = await it.events(run)
+
+    told = [event["type"] for event in events]
+    assert ended.status == "completed", ended.error
+    assert events[-1]["output"][:2] == ["0", "1"]
+    assert told.count("tool_result") == 2
+    assert told.count("interrupt_resolved") == 1
+    assert told.index("interrupt_resolved") > max(place for place, name in enumerate(told) if name == "tool_result")
