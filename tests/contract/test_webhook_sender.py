@@ -212,8 +212,8 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_its_events_are_held_unti
     await turn(hooks.sender)
 
     assert [item.status for item in await store.deliveries(endpoint.endpoint_id)] == ["delivered", "delivered"]
-    assert receiver.requests[0][2] == receiver.requests[1][2] == b"r1 0"  # the same bytes, and the same id
-    assert receiver.requests[0][1]["webhook-id"] == receiver.requests[1][1]["webhook-id"]
+    came = [(headers["webhook-id"], body) for _, headers, body in receiver.requests]
+    assert sorted(came) == [("msg_r1_0", b"r1 0"), ("msg_r1_0", b"r1 0"), ("msg_r2_0", b"r2 0")]
 
 
 async def test_an_endpoint_that_fails_for_a_day_is_disabled(
@@ -294,11 +294,32 @@ async def test_what_a_dead_process_was_sending_is_sent_again(
     await turn(hooks.sender)
     if not backend.is_embedded:  # nobody knows that the other process is dead, until its time is over
         assert len(receiver.requests) == 1
-        clock.advance(31)
+        clock.advance(9)
         await turn(hooks.sender)
 
     assert [body for _, _, body in receiver.requests] == [b"r1 0", b"r1 0"]
     assert (await only(backend.store, endpoint)).status == "delivered"
+
+
+async def test_what_a_live_process_sends_for_long_is_sent_by_no_other(
+    backend: Backend, clock: HeldClock, receiver: Receiver
+) -> None:
+    first = hooks_on(backend.store, clock, receiver, seed=1)
+    second = hooks_on(await backend.another(), clock, receiver, seed=2)
+    await first.create(CALLER, url=URL)
+    await happen(backend.store)
+    receiver.gates[URL] = asyncio.Event()
+    for _ in range(10):
+        await first.sender.turn()
+        await second.sender.turn()
+        clock.advance(2)
+    receiver.gates[URL].set()
+    await first.sender.settled()
+    await turn(second.sender)
+
+    assert [body for _, _, body in receiver.requests] == [b"r1 0"]
+    await first.stop()
+    await second.stop()
 
 
 async def test_a_stopped_sender_gives_back_what_was_on_its_way(

@@ -130,5 +130,5 @@ async def test_a_sender_that_is_killed_twenty_times_in_a_thousand_events_loses_n
         postgres: PostgresServer = request.getfixturevalue("postgres")
         settings = {"HOLDFAST_STORE": postgres.url(await postgres.make_database()), "HOLDFAST_LEASE_SECONDS": "3"}
     with hook_receiver() as receiver:
-        receiver.wait_seconds = 120  # what a dead process had taken is free after 30 s
+        receiver.wait_seconds = 60
         kill_and_count(Sending(tmp_path / "data", settings, nursery, receiver), runs=500, kills=20)

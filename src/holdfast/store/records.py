@@ -51,6 +51,10 @@ class Records(Protocol):
         """
         ...
 
+    async def keep_deliveries(self, delivery_ids: Sequence[str], until: int) -> None:
+        """Those that were taken are somebody's until then."""
+        ...
+
     async def put_delivery(self, delivery: Delivery) -> None:
         """Note what became of an attempt; whoever took it has it no more. A held one stays held."""
         ...

@@ -27,7 +27,7 @@ from holdfast.model.encoding import format_time
 from holdfast.store.base import OutboxRow, Store
 from holdfast.webhooks.endpoint import ENDPOINT, RUN_ENDPOINT, Endpoint, endpoint_of
 from holdfast.webhooks.outcome import Outcome
-from holdfast.webhooks.post import SECONDS_MAX, Poster
+from holdfast.webhooks.post import Poster
 from holdfast.webhooks.schedule import MICROSECONDS, is_given_up, next_attempt, retry_after_of
 from holdfast.webhooks.signing import signed_headers
 
@@ -42,8 +42,9 @@ OUTBOX_ROWS_MAX: Final = 100
 POLL_SECONDS: Final = 1.0
 # What is due later than this is met early enough by a poll.
 TIMED_SECONDS: Final = 60.0
-# Longer than an attempt can last; after this a delivery of a dead process is tried by another.
-TAKEN_SECONDS: Final = SECONDS_MAX + 10.0
+# After this a delivery of a dead process is tried by another; a live one prolongs it while an attempt lasts.
+TAKEN_SECONDS: Final = 8.0
+KEPT_EVERY_SECONDS: Final = 2.0
 GONE: Final = 410
 
 
@@ -72,6 +73,7 @@ class Sender:
         self.is_needed = False  # there is an endpoint, as far as this process knows
         self._wake = asyncio.Event()
         self._attempts: dict[asyncio.Task[None], Delivery] = {}
+        self._kept_at = clock.monotonic()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -120,6 +122,7 @@ class Sender:
 
     async def turn(self) -> bool:
         """Do what there is to do now, without waiting for attempts; whether there may be more."""
+        await self._keep()
         rows = await self._store.outbox(limit=OUTBOX_ROWS_MAX)
         if rows:
             self.is_needed = True
@@ -139,6 +142,14 @@ class Sender:
             self._attempts[task] = delivery
             task.add_done_callback(self._on_attempted)
         return len(rows) == OUTBOX_ROWS_MAX
+
+    async def _keep(self) -> None:
+        """What is being sent here stays ours, however long the receiver takes."""
+        now = self._clock.monotonic()
+        if self._attempts and now - self._kept_at >= KEPT_EVERY_SECONDS:
+            self._kept_at = now
+            ids = [delivery.delivery_id for delivery in self._attempts.values()]
+            await self._store.keep_deliveries(ids, self._clock.now() + int(TAKEN_SECONDS * MICROSECONDS))
 
     async def settled(self) -> None:
         """Wait for the attempts that are being made."""

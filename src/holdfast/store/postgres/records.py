@@ -90,6 +90,9 @@ class PostgresRecords:
         found = [Delivery(**row) for row in await self.on_connection(take)]
         return sorted(found, key=lambda delivery: (delivery.next_attempt_at or 0, delivery.created_at))
 
+    async def keep_deliveries(self, delivery_ids: Sequence[str], until: int) -> None:
+        await self._fetch(SQL["keep_deliveries"], until, list(delivery_ids))
+
     async def put_delivery(self, delivery: Delivery) -> None:
         names = ("delivery_id", "status", "attempts", "tries", "next_attempt_at")
         await self._fetch(SQL["put_delivery"], *(getattr(delivery, name) for name in names))

@@ -65,6 +65,9 @@ class SQLiteRecords:
         found: list[Delivery] = await self._change(_take, endpoints, now, until, limit, endpoint_max)
         return sorted(found, key=lambda delivery: (delivery.next_attempt_at or 0, delivery.created_at))
 
+    async def keep_deliveries(self, delivery_ids: Sequence[str], until: int) -> None:
+        await self._change(_execute, "keep_deliveries", (until, json_text(delivery_ids)))
+
     async def put_delivery(self, delivery: Delivery) -> None:
         names = ("delivery_id", "status", "attempts", "tries", "next_attempt_at")
         await self._change(_execute, "put_delivery", {name: getattr(delivery, name) for name in names})

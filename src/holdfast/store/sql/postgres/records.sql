@@ -74,6 +74,9 @@ UPDATE holdfast.deliveries d SET locked_until = $2 FROM due WHERE d.id = due.id
 RETURNING d.delivery_id, d.endpoint_id, d.tenant, d.event_id, d.type, d.number, d.sequence, d.status, d.body, d.attempts,
     d.tries, d.next_attempt_at, d.created_at
 
+-- name: keep_deliveries
+UPDATE holdfast.deliveries SET locked_until = $1 WHERE locked_until > 0 AND delivery_id = ANY ($2::text[])
+
 -- name: put_delivery
 UPDATE holdfast.deliveries SET
     status = CASE WHEN status = 'held' AND $2 = 'pending' THEN status ELSE $2 END,

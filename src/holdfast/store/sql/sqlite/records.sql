@@ -49,6 +49,10 @@ UPDATE deliveries SET locked_until = :until WHERE id IN (
 ) RETURNING delivery_id, endpoint_id, tenant, event_id, type, number, sequence, status, body, attempts, tries,
     next_attempt_at, created_at
 
+-- name: keep_deliveries
+UPDATE deliveries SET locked_until = ?
+WHERE locked_until > 0 AND delivery_id IN (SELECT value FROM json_each(?))
+
 -- name: put_delivery
 UPDATE deliveries SET
     status = CASE WHEN status = 'held' AND :status = 'pending' THEN status ELSE :status END,
