@@ -48,8 +48,10 @@ class Transport:
         async def check_peer(event: str, info: Mapping[str, Any]) -> None:
             # Before a byte of the request goes out.
             if event == "connection.connect_tcp.complete":
-                peer = info["return_value"].get_extra_info("server_addr")
+                stream = info["return_value"]
+                peer = stream.get_extra_info("server_addr")
                 if peer is None or ip_address(peer[0].partition("%")[0]) != address:
+                    await stream.aclose()
                     raise _WrongPeer
 
         host = f"[{address}]" if address.version == 6 else str(address)

@@ -351,6 +351,15 @@ def test_an_endpoint_of_ones_own_is_refused_without_a_secret_or_a_public_address
     assert runs_stored(client) == before
 
 
+def test_the_workflow_api_needs_a_secret_for_an_endpoint_too(client: httpx.Client) -> None:
+    before = runs_stored(client)
+
+    reply = client.post("/api/workflow/execute/tutor", json={"webhook_url": "https://example.org/"})
+
+    assert (reply.status_code, reply.json()["detail"]["code"]) == (422, "webhook_secret_required")
+    assert runs_stored(client) == before
+
+
 @pytest.mark.parametrize("key", ["", "a\tb", "a" * 256, "\u00e4"])
 def test_a_wrong_idempotency_key_is_refused(client: httpx.Client, key: str) -> None:
     reply = client.post("/runs", json={}, headers=[(b"Idempotency-Key", key.encode("latin-1"))])

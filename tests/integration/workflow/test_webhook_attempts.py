@@ -203,6 +203,16 @@ async def test_a_name_that_turns_private_is_called_at_the_address_that_was_check
     assert (receiver.connections, canary.connections) == (1, 0)
 
 
+async def test_a_connection_that_leads_elsewhere_is_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a network that rewrites addresses might do it; the peer is compared before the request goes out."""
+    monkeypatch.setattr("holdfast.webhooks.transport.ip_address", lambda _: ip_address("127.0.0.9"))
+    async with listening() as canary:
+        outcome = await post(Poster(Allowed.parse(["127.0.0.1"])), f"http://127.0.0.1:{canary.port}/")
+
+    assert seen(outcome) == (None, "address_refused")
+    assert canary.heads == []
+
+
 async def test_a_url_that_was_allowed_once_is_looked_at_again() -> None:
     async with listening() as canary:
         outcomes = [

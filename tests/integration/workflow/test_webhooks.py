@@ -302,6 +302,24 @@ def until(holds: Callable[[], bool]) -> None:
     raise AssertionError("it never held")
 
 
+def test_an_endpoint_that_hangs_delays_no_other(
+    client: httpx.Client, receiver: HookReceiver, endpoint: dict[str, Any]
+) -> None:
+    slow = create(client, receiver)
+    is_over = threading.Event()
+    receiver.answer = lambda item: is_over.wait(20) and 200 if item.path == path_of(slow) else 200
+    tasks = [start(client, "say", str(number)) for number in range(8)]
+
+    for task in tasks:
+        receiver.events_of(path_of(endpoint), task.number, "run.completed")
+    held = len(receiver.wait_for(path_of(slow), 4))
+    is_over.set()
+
+    assert held == 4
+    receiver.wait_for(path_of(slow), 16)
+    client.delete(f"/webhooks/{slow['id']}")
+
+
 def test_an_endpoint_that_is_gone_is_disabled_and_its_events_are_held(
     client: httpx.Client, receiver: HookReceiver, endpoint: dict[str, Any]
 ) -> None:

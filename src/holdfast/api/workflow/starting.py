@@ -31,6 +31,8 @@ BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 METADATA_BYTES_MAX: Final = 16 * 1024
 ENVIRONMENTS: Final = ("playground", "test", "production")
 _FIELDS: Final = ("inputs", "environment", "metadata", "thread_id", "webhook_url", "webhook_events", "webhook_secret")
+# Of a multipart form, the parts that hold JSON.
+_JSON_PARTS: Final = ("inputs", "metadata", "webhook_events")
 _TENANT: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}\Z")
 # Sent under both names: the server's own, and that of this API's specification.
 REPLAYED_TOO: Final = (REPLAYED, (b"idempotent-replayed", b"true"))
@@ -56,7 +58,7 @@ async def execute_with_files(request: Call) -> Answer:
     form = await files.read_form(request)
     body: dict[str, Any] = {}
     for name, given in form.texts.items():
-        body[name] = read_json(given.encode(), integer_max=INT64_MAX) if name in ("inputs", "metadata") else given
+        body[name] = read_json(given.encode(), integer_max=INT64_MAX) if name in _JSON_PARTS else given
     found, unknown = read_object(body, _FIELDS)
     inputs, _ = read_object(found.get("inputs", {}), ("strings", "images"), "inputs")
     strings = inputs.get("strings", {})
