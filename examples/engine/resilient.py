@@ -44,17 +44,31 @@ class EngineClient:
 
     def hitl_respond(self, task_id: str, answer: str) -> Event:
         """Answer the question that the agent waits for."""
-        return self._json(self._http.post("/hitl/respond", json={"task_id": task_id, "answer": answer}))
+        found: Event = self._json(self._http.post("/hitl/respond", json={"task_id": task_id, "answer": answer}))
+        return found
 
     def health(self) -> Event:
-        return self._json(self._http.get("/health"))
+        found: Event = self._json(self._http.get("/health"))
+        return found
+
+    def memory_search(self, store: str, query: str, limit: int = 20) -> list[Event]:
+        """What the assistant remembers: `store` is knowledge, episodes or social."""
+        found: list[Event] = self._json(
+            self._http.post(f"/memory/{store}/search", json={"query": query, "limit": limit})
+        )
+        return found
+
+    def feedback(self, task_id: str, feedback_type: str, **fields: Any) -> Event:
+        """Say what you think of the task's last turn; a correction is known to the agent at once."""
+        body = {"task_id": task_id, "feedback_type": feedback_type, **fields}
+        found: Event = self._json(self._http.post("/feedback", json=body))
+        return found
 
     def close(self) -> None:
         self._http.close()
 
-    def _json(self, response: httpx.Response) -> Event:
-        found: Event = response.raise_for_status().json()
-        return found
+    def _json(self, response: httpx.Response) -> Any:
+        return response.raise_for_status().json()
 
     def _events(self, method: str, path: str, **call: Any) -> Iterator[Event]:
         is_over = False

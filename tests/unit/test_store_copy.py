@@ -14,6 +14,7 @@ from holdfast.errors import JournalCorrupt, StoreRefused
 from holdfast.model import ApiKey, File, Segment, Status
 from holdfast.store.base import IdempotencyRow, OutboxRow, RunQuery, Store
 from holdfast.store.copy import End, copy
+from holdfast.store.memory import MemoryItem, Soul
 from holdfast.store.postgres import PostgresEnd, PostgresStore
 from holdfast.store.sqlite import SQLiteEnd, SQLiteStore
 from tests.contract.making import (
@@ -122,6 +123,24 @@ async def fill(store: Store) -> None:
             created_at=1,
         )
         await store.put_file(file, content)
+    fact = MemoryItem(
+        tenant="acme",
+        store="knowledge",
+        item_id="k1",
+        fields=b'{"content":"The Cafe"}',
+        words="the cafe",
+        source="test",
+        created_at=1,
+        updated_at=2,
+        valid_from=3,
+        vector=b"\x00\x00\x80\x3f",
+        vector_bits=b"\x80",
+        vector_model="m",
+    )
+    await store.memory.put(fact, msgspec.structs.replace(fact, item_id="k2"))
+    await store.memory.delete("acme", "knowledge", "k2")
+    await store.memory.put_soul(Soul(tenant="acme", version=1, body=b"{}", caller="me", created_at=1))
+    await store.memory.put_working("default", "t1", number=done.number, key="k", value=b"1", now=1)
 
 
 async def everything(store: Store) -> dict[str, Any]:
@@ -145,6 +164,9 @@ async def everything(store: Store) -> dict[str, Any]:
             await store.idempotency("b", "GET", "/x", "k"),
         ],
         "lost": await store.lost("default"),
+        "memory": await store.memory.everything("acme"),
+        "found": await store.memory.search("acme", "knowledge", ["cafe"], now=5, limit=9),
+        "working": await store.memory.working("default", "t1"),
         "by time": await store.segments_by_time("default", after=0, bytes_max=1 << 24),
     }
 
@@ -164,6 +186,7 @@ async def test_a_copy_is_the_same_in_everything(places: Places, direction: str) 
     assert await everything(copied.store) == before
     assert counts["runs"] == 4
     assert counts["files"] == 3
+    assert [hit.item.item_id for hit in before["found"]] == ["k1"]
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS[:2])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import runpy
 import uuid
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.integration.engine.support import Engine
-from tests.support.server import ServerProcess
+from tests.support.server import KEY, ServerProcess
+
+EXAMPLES = Path(__file__).parents[3] / "examples" / "engine"
 
 
 @pytest.fixture
@@ -277,6 +282,22 @@ def test_feedback_must_be_of_the_task(engine: Engine, task_id: str) -> None:
     )
     assert ok(engine.client.get("/feedback", params={"task_id": task_id}))["feedback"] == []
     assert turn
+
+
+def test_the_calls_of_the_example_client(server: ServerProcess, engine: Engine, task_id: str, word: str) -> None:
+    """Each gives the type that the documented shape of a client declares."""
+    client = runpy.run_path(str(EXAMPLES / "resilient.py"))["EngineClient"](server.url, KEY)
+    with contextlib.closing(client):
+        events = list(client.execute("x", task_id))
+        recorded = client.feedback(task_id, "correction", correction=word, metadata={"from": "a test"})
+        found = client.memory_search("knowledge", word, limit=5)
+
+        assert events[-1]["phase"] == "completed"
+        assert recorded["status"] == "recorded"
+        assert [item["content"] for item in found] == [word]
+        assert client.memory_search("social", word) == []
+        assert client.health()["status"] == "ok"
+        assert [event["sequence"] for event in client.replay(task_id)] == [event["sequence"] for event in events]
 
 
 ROLES = {
