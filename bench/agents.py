@@ -61,3 +61,12 @@ async def idle(context: Context, input: dict[str, Any]) -> str:
     """Says nothing until it is cancelled."""
     await asyncio.Event().wait()
     return ""
+
+
+@agent("caller", restart="always")
+async def caller(context: Context, input: dict[str, Any]) -> int:
+    """Asks its caller for the tool in slot "1", as often as slot "2" says."""
+    times = int(input["strings"]["2"])
+    for _ in range(times):
+        await context.call_tool(input["strings"]["1"])
+    return times

@@ -216,6 +216,25 @@ async def test_who_waits_for_another_ones_claim_stops_when_the_run_ends(server: 
     assert calls_at_work() == []
 
 
+async def test_a_run_that_is_over_leaves_no_post_behind(server: ServerProcess) -> None:
+    """The end comes over the stream, and the reply to the last post not at all."""
+    async with client_of(server) as client:
+        request = client._http.request
+
+        async def requesting(method: str, path: str, **given: Any) -> Any:
+            answer = await request(method, path, **given)
+            if path.endswith("/tool_responses"):
+                await asyncio.Event().wait()
+            return answer
+
+        client._http.request = requesting  # type: ignore[method-assign]
+        client.set_tools({"get_current_time": lambda **_: "noon"})
+        final = await client.run_agent("clock")
+
+        assert final.result == "It is noon."
+        assert calls_at_work() == []
+
+
 async def test_two_workers_without_claims_have_one_answer_for_each_call(server: ServerProcess) -> None:
     async def find(args: dict[str, Any], agent_id: str, task_id: int) -> str:
         return str(time.monotonic_ns())

@@ -142,8 +142,8 @@ class WorkflowRun:
                 raise self._failure from None
             raise
         finally:
-            if not self._following.is_over:
-                await self._calls.close()
+            # Also where the run is over: a post whose reply is still on its way tells nothing any more.
+            await self._calls.close()
 
     async def _attempt(self, attempt: Attempt) -> None:
         """One connection, to its end. What may pass is left to the next one."""
