@@ -122,6 +122,7 @@ def serve(
     """
     if settings.no_worker:
         require_shared_store(settings, "no_worker", "a server that executes nothing")
+    _allowed(settings)  # what it refuses is told before the port opens
     listener = shared.listener if shared is not None else bind(settings)
     token = None if shared is None else shared.token
     _run(Server(settings, programs, listener, on_listening, token=token, access=access))

@@ -165,7 +165,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 30.0
     body_bytes_max: Annotated[int, Meta(ge=1, description="longest body of the Runtime API")] = 1024 * 1024
     webhook_secret: Annotated[
-        str | None, Meta(description="signs the webhooks of runs whose start names a URL and no secret: whsec_…")
+        Annotated[str, Meta(pattern="^whsec_[A-Za-z0-9+/]{32,86}={0,2}$")] | None,
+        Meta(description="signs the webhooks of runs whose start names a URL and no secret: whsec_…"),
     ] = None
     webhook_allow: Annotated[
         tuple[str, ...],

@@ -93,6 +93,8 @@ def _tells_of_build(plan: Plan) -> bool:
 
 Case = tuple[dict[str, Any], Callable[[Plan], Any], Any]
 
+SECRET = "whsec_aG9sZGZhc3QtZXhhbXBsZS1zZWNyZXQtMzItYnl0ZXM="
+
 # For each key: what is written, where its effect is seen, and what it is there.
 EFFECTS: dict[str, Case] = {
     "version": ({"version": 1.0}, lambda plan: plan.agent.name, "tutor"),
@@ -339,7 +341,7 @@ EFFECTS: dict[str, Case] = {
     "holdfast.allow_query_key": ({"holdfast": {"allow_query_key": True}}, setting("allow_query_key"), True),
     "holdfast.public_pages": ({"holdfast": {"public_pages": False}}, setting("public_pages"), False),
     "holdfast.allowed_hosts": ({"holdfast": {"allowed_hosts": ["a.test"]}}, setting("allowed_hosts"), ("a.test",)),
-    "holdfast.webhook_secret": ({"holdfast": {"webhook_secret": "whsec_x"}}, setting("webhook_secret"), "whsec_x"),
+    "holdfast.webhook_secret": ({"holdfast": {"webhook_secret": SECRET}}, setting("webhook_secret"), SECRET),
     "holdfast.retention_days": ({"holdfast": {"retention_days": 0.5}}, setting("retention_days"), 0.5),
 }
 
@@ -414,6 +416,7 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("observability.langfuse", {"observability": {**langfuse()["observability"], "tracing": False}}, "no spans"),
     ("build.include.dirs", {"build": {"include": {"dirs": []}}}, "directories"),
     ("metadata.owner", {"metadata": {"owner": "me"}}, "known here"),
+    ("holdfast.webhook_secret", {"holdfast": {"webhook_secret": "s"}}, "whsec_"),
     ("holdfast.retention_days", {"holdfast": {"retention_days": 0}}, "above 0"),
     ("holdfast.restart", {"holdfast": {"restart": "sometimes"}}, "always"),
     ("extra", {"extra": 1}, "unknown key"),

@@ -39,6 +39,9 @@ INSERT INTO {{schema}}threads (tenant, thread_id, agent, created_at, updated_at,
 """
 
 
+LATER = ("0002_shares", "0003_records", "0004_memory", "0005_deliveries", "0006_outbox")
+
+
 def first(kind: str) -> list[object]:
     return [item for item in migrations(kind) if item.version == 1]
 
@@ -56,12 +59,7 @@ async def store(
         connection = connect_writer(tmp_path / "holdfast.db")
         connection.execute(ROWS.format(schema="", no=0, yes=1, blob="x", hash="zeroblob(32)").replace("{{}}", "{}"))
         connection.close()
-        assert sqlite_schema.status(tmp_path).pending == (
-            "0002_shares",
-            "0003_records",
-            "0004_memory",
-            "0005_deliveries",
-        )
+        assert sqlite_schema.status(tmp_path).pending == LATER
         store = SQLiteStore(tmp_path)
         await store.open()
         yield store
@@ -81,7 +79,7 @@ async def store(
     await connection_.execute(text.replace("'\\x' || '7b", "'\\x7b"))
     await connection_.execute("SELECT setval('holdfast.numbers', 2)")
     await connection_.close()
-    assert (await postgres_status(url)).pending == ("0002_shares", "0003_records", "0004_memory", "0005_deliveries")
+    assert (await postgres_status(url)).pending == LATER
     store = PostgresStore(url)
     await store.open()
     yield store

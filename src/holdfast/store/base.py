@@ -24,7 +24,7 @@ from holdfast.model import ApiKey, Cancel, Failure, File, Interrupt, Message, Ru
 from holdfast.store.memory import MemoryStore
 from holdfast.store.records import Records
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 class OutboxRow(msgspec.Struct, frozen=True):
