@@ -254,7 +254,7 @@ class Execution:
 
     @property
     def _is_in_steps(self) -> bool:
-        return len(self._steps) > len(self._asking)
+        return any(step.key not in self._asking for step in self._steps)
 
     def _show_running(self) -> None:
         if self._is_shown_waiting:

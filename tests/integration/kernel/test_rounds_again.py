@@ -19,7 +19,7 @@ from holdfast.execution.client_tools import KIND, ClientTool
 from holdfast.execution.rounds import CALL_BYTES_MAX, CALLS_MAX
 from holdfast.model import File, Interrupt, Record, Run
 from holdfast.runs import GivenOutput, ToolOutput
-from tests.support.kernel import CALLER, Kernel, kernel
+from tests.support.kernel import CALLER, QUICK, Kernel, kernel
 from tests.support.scripted_model import Calls, Says, ScriptedModel
 from tests.support.until import until
 
@@ -295,3 +295,34 @@ async def test_a_file_that_a_run_reads_is_kept_with_it(tmp_path: Path) -> None:
     assert events[-1]["output"] == ["a.txt", "text/plain", "abc"]
     assert kept is not None
     assert kept[0].number == run.number
+
+
+async def test_a_run_is_not_let_go_while_a_step_executes_beside_one_that_asks(tmp_path: Path) -> None:
+    executed: list[str] = []
+    go = asyncio.Event()
+
+    @agent("busy", restart="always")
+    async def busy(context: Context, input: Any) -> list[str]:
+        async def both() -> list[str]:
+            return list(await asyncio.gather(context.call_tool("a"), context.call_tool("b")))
+
+        async def work() -> None:
+            executed.append("work")
+            await go.wait()
+
+        asking = asyncio.create_task(context.step("asking", both))
+        await context.step("working", work)
+        return await asking
+
+    async with kernel(tmp_path, busy) as it:
+        run = await it.start("busy")
+        (first,) = await rounds_asked(it, run.run_id, 1)
+        await asyncio.sleep(5 * QUICK.grace_seconds)  # what must not happen would happen here
+        held = await it.runs.get(CALLER, run.run_id)
+        go.set()
+        await answer(it, run, *ids(first))
+        ended = await it.finished(run)
+
+    assert held.is_leased
+    assert executed == ["work"]
+    assert ended.status == "completed"
