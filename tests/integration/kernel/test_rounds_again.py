@@ -310,9 +310,8 @@ async def test_a_run_is_not_let_go_while_a_step_executes_beside_one_that_asks(tm
             executed.append("work")
             await go.wait()
 
-        asking = asyncio.create_task(context.step("asking", both))
-        await context.step("working", work)
-        return await asking
+        found, _ = await asyncio.gather(context.step("asking", both), context.step("working", work))
+        return list(found)
 
     async with kernel(tmp_path, busy) as it:
         run = await it.start("busy")
