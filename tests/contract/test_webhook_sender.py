@@ -446,6 +446,22 @@ async def test_a_wish_that_came_to_nothing_leaves_nothing(store: Store, hooks: W
         await hooks.get(CALLER, endpoint.endpoint_id)
 
 
+async def test_a_wish_that_a_crash_left_behind_is_forgotten_after_a_day(
+    store: Store, clock: HeldClock, hooks: Webhooks
+) -> None:
+    left = await hooks.wish(CALLER, Wish(url=URL))
+    taken = await hooks.wish(CALLER, Wish(url=URL))
+    await hooks.settle(taken, await happen(store))
+    clock.advance(24 * 3600 - 1)
+    early = await hooks.prune()
+    clock.advance(2)
+
+    assert (early, await hooks.prune()) == (0, 1)
+    assert (await hooks.get(CALLER, taken.endpoint_id)).number is not None
+    with pytest.raises(EndpointNotFound):
+        await hooks.get(CALLER, left.endpoint_id)
+
+
 async def test_a_wish_needs_a_secret_and_a_url_that_is_let_through(
     store: Store, clock: HeldClock, receiver: Receiver
 ) -> None:

@@ -37,7 +37,7 @@ class Sending:
 
     def __init__(self, data: Path, settings: dict[str, str], nursery: Nursery, receiver: HookReceiver) -> None:
         self._data, self._settings, self._nursery, self._receiver = data, settings, nursery, receiver
-        self._is_dead = threading.Event()
+        self.is_dead = threading.Event()
         self._lock = threading.Lock()
         self._kill_at: list[int] = []
         self._count = 0
@@ -58,7 +58,7 @@ class Sending:
             self.revive()
             with self.server.client() as client:
                 try:
-                    while len(numbers) < count and not self._is_dead.is_set():
+                    while len(numbers) < count and not self.is_dead.is_set():
                         numbers.append(start(client, "say", str(len(numbers))).number)
                 except httpx.TransportError:
                     continue
@@ -69,18 +69,18 @@ class Sending:
         wanted = {(number, name) for number in numbers for name in EVENTS}
 
         def is_enough(found: list[Received]) -> bool:
-            return self._is_dead.is_set() or wanted <= {(item.event["task_id"], item.event["type"]) for item in found}
+            return self.is_dead.is_set() or wanted <= {(item.event["task_id"], item.event["type"]) for item in found}
 
         while True:
             self.revive()
             found = self._receiver.wait("/hooks", is_enough)
-            if not self._is_dead.is_set():
+            if not self.is_dead.is_set():
                 return found
 
     def revive(self) -> None:
         """Start it again, if it was killed."""
-        if self._is_dead.is_set():
-            self._is_dead.clear()
+        if self.is_dead.is_set():
+            self.is_dead.clear()
             self.server = self._begin()
 
     def _begin(self) -> ServerProcess:
@@ -90,10 +90,10 @@ class Sending:
     def _on_request(self, _: Received) -> int:
         with self._lock:
             self._count += 1
-            if self._count in self._kill_at and not self._is_dead.is_set():
+            if self._count in self._kill_at and not self.is_dead.is_set():
                 self.server.kill()
                 self.kills += 1
-                self._is_dead.set()
+                self.is_dead.set()
                 self._receiver.poke()
         return 200
 
@@ -116,6 +116,28 @@ def kill_and_count(sending: Sending, *, runs: int, kills: int) -> None:
 def test_a_sender_that_is_killed_three_times_loses_no_event(tmp_path: Path, nursery: Nursery) -> None:
     with hook_receiver() as receiver:
         kill_and_count(Sending(tmp_path / "data", {}, nursery, receiver), runs=30, kills=3)
+
+
+@pytest.mark.crash
+def test_a_test_that_a_crash_cut_off_is_not_sent_again(tmp_path: Path, nursery: Nursery) -> None:
+    """Its effect is at the receiver, and nobody knows whether it happened."""
+    with hook_receiver() as receiver:
+        sending = Sending(tmp_path / "data", {}, nursery, receiver)
+        path = f"/webhooks/{sending.endpoint['id']}/test"
+        sending.kill_at([1])
+        with sending.server.client() as client, pytest.raises(httpx.TransportError):
+            client.post(path, headers={"Idempotency-Key": "k"})
+        assert sending.is_dead.wait(20)
+        sending.revive()
+        with sending.server.client() as client:
+            again = client.post(path, headers={"Idempotency-Key": "k"})
+            other = client.post(path, headers={"Idempotency-Key": "l"})
+        sending.server.kill()
+
+    assert (again.status_code, again.json()["detail"]["code"]) == (409, "idempotency_in_progress")
+    assert "unknown" in again.json()["detail"]["message"]
+    assert other.json()["status"] == "delivered"
+    assert len(receiver.received("/hooks")) == 2
 
 
 @pytest.mark.faults

@@ -37,6 +37,10 @@ class Records(Protocol):
         """Keep these files with a run from now on; those that go with one already stay with it."""
         ...
 
+    async def prune_loose(self, kind: str, before: int) -> int:
+        """Delete those of a kind that go with no run and were made before this time."""
+        ...
+
     async def deliver(self, deliveries: Sequence[Delivery], taken: Sequence[OutboxRow]) -> None:
         """
         Take rows out of the outbox, and have these deliveries instead; in one transaction. Of an event that is on its way

@@ -261,8 +261,10 @@ class Webhooks:
         return after
 
     async def prune(self) -> int:
-        """Forget deliveries that are over 30 days old."""
-        return await self._store.prune_deliveries(self._clock.now() - KEPT_MICROSECONDS)
+        """Forget deliveries that are over 30 days old, and endpoints whose run a crash kept from being started."""
+        now = self._clock.now()
+        went = await self._store.prune_deliveries(now - KEPT_MICROSECONDS)
+        return went + await self._store.prune_loose(RUN_ENDPOINT, now - DAY_MICROSECONDS)
 
 
 def _checked(secret: str | None) -> str | None:

@@ -64,6 +64,9 @@ class PostgresRecords:
     async def attach_files(self, tenant: str, file_ids: Sequence[str], number: int) -> None:
         await self._fetch(SQL["attach_files"], tenant, list(file_ids), number)
 
+    async def prune_loose(self, kind: str, before: int) -> int:
+        return len(await self._fetch(SQL["prune_loose"], kind, before))
+
     async def deliver(self, deliveries: Sequence[Delivery], taken: Sequence[OutboxRow]) -> None:
         columns = [msgspec.structs.astuple(delivery) for delivery in deliveries]
         rows = [[row[place] for row in columns] for place in range(len(Delivery.__struct_fields__))]

@@ -54,6 +54,9 @@ class SQLiteRecords:
         given = {"tenant": tenant, "file_ids": json_text(file_ids), "number": number}
         await self._change(_execute, "attach_files", given)
 
+    async def prune_loose(self, kind: str, before: int) -> int:
+        return int(await self._change(_execute, "prune_loose", (kind, before)))
+
     async def deliver(self, deliveries: Sequence[Delivery], taken: Sequence[OutboxRow]) -> None:
         await self._change(_deliver, deliveries, taken)
 

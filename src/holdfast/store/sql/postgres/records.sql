@@ -19,6 +19,9 @@ WHERE kind = $4 AND tenant = $5 AND md5(name) = md5($6) AND name = $6 AND body =
 -- name: delete_record
 DELETE FROM holdfast.records WHERE kind = $1 AND tenant = $2 AND md5(name) = md5($3) AND name = $3 RETURNING 1
 
+-- name: prune_loose
+DELETE FROM holdfast.records WHERE kind = $1 AND number IS NULL AND created_at < $2 RETURNING 1
+
 -- name: put_new_deliveries
 INSERT INTO holdfast.deliveries (
     delivery_id, endpoint_id, tenant, event_id, type, number, sequence, status, body, attempts, tries, next_attempt_at,

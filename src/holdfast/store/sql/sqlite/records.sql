@@ -16,6 +16,9 @@ UPDATE records SET number = ?, body = ?, updated_at = ? WHERE kind = ? AND tenan
 -- name: delete_record
 DELETE FROM records WHERE kind = ? AND tenant = ? AND name = ?
 
+-- name: prune_loose
+DELETE FROM records WHERE kind = ? AND number IS NULL AND created_at < ?
+
 -- name: put_new_delivery
 INSERT INTO deliveries (
     delivery_id, endpoint_id, tenant, event_id, type, number, sequence, status, body, attempts, tries, next_attempt_at,
