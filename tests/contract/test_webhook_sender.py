@@ -415,6 +415,7 @@ async def test_a_test_is_one_attempt_and_is_kept(store: Store, hooks: Webhooks, 
     good = await hooks.test(CALLER, endpoint.endpoint_id)
     receiver.answer = lambda _: BAD
     bad = await hooks.test(CALLER, endpoint.endpoint_id)
+    assert await hooks.replay(CALLER, endpoint.endpoint_id, status="failed") == 0
     await turn(hooks.sender)
 
     assert (good.status, bad.status, good.type) == ("delivered", "failed", "endpoint.test")

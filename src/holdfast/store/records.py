@@ -85,7 +85,7 @@ class Records(Protocol):
         since: int | None = None,
         until: int | None = None,
     ) -> int:
-        """Schedule those that fit all that is given anew, for now, as if none was tried; their number comes back."""
+        """Schedule those of runs that fit all that is given anew, for now, as if none was tried; their number comes back."""
         ...
 
     async def hold_deliveries(self, endpoint_id: str) -> int:

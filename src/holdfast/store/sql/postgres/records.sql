@@ -95,8 +95,9 @@ WHERE endpoint_id = $1 AND ($2::text IS NULL OR status = $2) AND ($3::bigint IS 
 ORDER BY id DESC LIMIT $5
 
 -- name: replay_deliveries
+-- Not those of no run: a test is one attempt.
 UPDATE holdfast.deliveries SET status = 'pending', tries = 0, next_attempt_at = $2
-WHERE endpoint_id = $1 AND ($3::text[] IS NULL OR event_id = ANY ($3)) AND ($4::text IS NULL OR status = $4)
+WHERE endpoint_id = $1 AND number > 0 AND ($3::text[] IS NULL OR event_id = ANY ($3)) AND ($4::text IS NULL OR status = $4)
     AND ($5::bigint IS NULL OR created_at >= $5) AND ($6::bigint IS NULL OR created_at < $6)
 RETURNING 1
 

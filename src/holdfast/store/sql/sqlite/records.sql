@@ -71,8 +71,9 @@ WHERE endpoint_id = :endpoint_id AND (:status IS NULL OR status = :status) AND (
 ORDER BY id DESC LIMIT :limit
 
 -- name: replay_deliveries
+-- Not those of no run: a test is one attempt.
 UPDATE deliveries SET status = 'pending', tries = 0, next_attempt_at = :now
-WHERE endpoint_id = :endpoint_id AND (:status IS NULL OR status = :status)
+WHERE endpoint_id = :endpoint_id AND number > 0 AND (:status IS NULL OR status = :status)
     AND (:event_ids IS NULL OR event_id IN (SELECT value FROM json_each(:event_ids)))
     AND (:since IS NULL OR created_at >= :since) AND (:until IS NULL OR created_at < :until)
 
