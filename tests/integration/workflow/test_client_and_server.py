@@ -28,6 +28,7 @@ from holdfast.client.workflow import (
     at_most_once,
 )
 from tests.integration.workflow.conftest import AGENTS
+from tests.support.clients import client_of
 from tests.support.proxy import Proxy
 from tests.support.server import ServerProcess, start_server
 from tests.support.tasks import Task, start
@@ -49,13 +50,6 @@ final = await client.run_agent(
     environment="playground",
 )
 """
-
-
-def client_of(server: ServerProcess, **options: Any) -> WorkflowClient:
-    client = WorkflowClient(server.url, **options)
-    client.set_api_key("test-key")
-    client._http.backoff = lambda: Backoff(0.01, 0.2)
-    return client
 
 
 @pytest.mark.parametrize(
@@ -121,11 +115,13 @@ async def test_a_run_of_three_rounds_has_each_handler_once_behind_a_proxy_that_c
 
 
 async def test_eight_handlers_async_and_sync_work_at_the_same_time(server: ServerProcess) -> None:
-    together = threading.Barrier(4, timeout=20)
-    at_work, all_in = 0, asyncio.Event()
+    together, all_in = threading.Barrier(4, timeout=20), threading.Event()
+    at_work = 0
 
     def blocking(args: dict[str, Any], agent_id: str, task_id: int) -> str:
+        # The event loop goes on meanwhile: without it, the others never come in.
         together.wait()
+        assert all_in.wait(20)
         return "sync"
 
     async def waiting(args: dict[str, Any], agent_id: str, task_id: int) -> str:
@@ -133,7 +129,7 @@ async def test_eight_handlers_async_and_sync_work_at_the_same_time(server: Serve
         at_work += 1
         if at_work == 4:
             all_in.set()
-        await asyncio.wait_for(all_in.wait(), 20)
+        assert await asyncio.to_thread(all_in.wait, 20)
         return "async"
 
     async with client_of(server) as client:

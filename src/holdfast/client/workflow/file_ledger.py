@@ -206,7 +206,11 @@ class FileLedger:
                 pass
             os.close(descriptor)
 
-    def _is_alive(self, owner: str) -> bool:
+    def _is_alive(self, owner: str, *, sweep: bool = False) -> bool:
+        """
+        Whether this owner's file is locked. With `sweep`, the file of one that is gone is removed: under our lock, so that
+        one who has made his file and not locked it yet finds out, and makes another.
+        """
         import fcntl
 
         if owner == self._owner:
@@ -221,6 +225,8 @@ class FileLedger:
         except BlockingIOError:
             return True
         else:
+            if sweep:
+                (self._owners / owner).unlink(missing_ok=True)
             return False
         finally:
             os.close(descriptor)
@@ -228,8 +234,7 @@ class FileLedger:
     def _sweep(self) -> None:
         """Remove the files of owners that are gone."""
         for path in self._owners.iterdir():
-            if not self._is_alive(path.name):
-                path.unlink(missing_ok=True)
+            self._is_alive(path.name, sweep=True)
 
 
 def _answer(key: CallKey, text: str) -> Answer:
