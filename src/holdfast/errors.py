@@ -7,11 +7,12 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
     - InvalidInput          the input does not fit the agent's schema; `errors` names each place
     - PolicyViolation       the agent's policy refuses the input (or, in a run, what it says)
     - NotFound              RunNotFound, AgentNotFound, ThreadNotFound, MessageNotFound, InterruptNotFound,
-                            FileNotFound, KeyNotFound, MemoryItemNotFound, EndpointNotFound
+                            FileNotFound, KeyNotFound, MemoryItemNotFound, EndpointNotFound, AssetNotFound
     - WebhookUrlRefused     nothing is sent to that URL; WebhookSecretRequired: there is nothing to sign with
     - InvalidAnswer         the answer has not the shape that the interrupt asks for
     - Unauthenticated, Forbidden, TooLarge
     - IdempotencyKeyReused  the key was used for another call
+    - InvalidState          whoever comes back from an OAuth consent was not sent there
   + ConflictError           the caller lost a race, or the state is another: read, decide again
     - RunExists, ThreadBusy, RunFinished, InterruptResolved, InterruptAmbiguous, IdempotencyInProgress
   + CapacityError           nothing is wrong but room: retry later
@@ -23,7 +24,9 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
     - ModelFailed           the model's provider refused or failed; ModelRateLimited, ModelTimedOut, ContextOverflow
     - Cancelled             raised inside sync agent code when its run is cancelled
     - LeaseLost             this process may not write to the run any more
-  + ModelNotConfigured      the settings name no usable model: nothing starts
+  + NotConfigured           a setting is missing that this call needs; it is named
+    - ModelNotConfigured    the settings name no usable model: nothing starts
+  + McpError                an MCP server: McpConnectionFailed, McpTokenExpired (connect again)
   + StoreError              the storage is wrong
     - StoreUnavailable      may pass: retry with backoff
     - StorageFull           passes when there is space again; nothing was written
@@ -134,6 +137,18 @@ class EndpointNotFound(NotFound):
     """No webhook endpoint of this tenant has that id."""
 
     code = "endpoint_not_found"
+
+
+class AssetNotFound(NotFound):
+    """There is no MCP server of that name, or this tenant has no such connection."""
+
+    code = "asset_not_found"
+
+
+class InvalidState(RequestError):
+    """The `state` of an OAuth callback is unknown, used, too old or another tenant's. Connect again."""
+
+    code = "invalid_state"
 
 
 class WebhookUrlRefused(InvalidRequest):
@@ -361,10 +376,32 @@ class LeaseLost(ExecutionError):
     code = "lease_lost"
 
 
-class ModelNotConfigured(HoldfastError):
+class NotConfigured(HoldfastError):
+    """The server lacks a setting that this call needs (`setting`). Nothing was changed; its operator has to act."""
+
+    code = "not_configured"
+
+
+class ModelNotConfigured(NotConfigured):
     """The settings name a model that cannot be used here; `setting` names the one to change."""
 
     code = "not_configured"
+
+
+class McpError(HoldfastError):
+    """An MCP server cannot be used. Of a tool's call, it is unknown whether it was carried out."""
+
+    code = "mcp_connection_failed"
+
+
+class McpConnectionFailed(McpError):
+    """The server cannot be reached, or does not answer as it should. It may pass."""
+
+
+class McpTokenExpired(McpError):
+    """The server takes the credential no more, and it cannot be renewed. Connect again."""
+
+    code = "mcp_token_expired"
 
 
 class StoreError(HoldfastError):

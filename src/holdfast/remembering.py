@@ -1,6 +1,6 @@
 """
-Gives a server's assistants their memory, and what learns from their turns. Called when the store is open, before the
-first run.
+Gives a server's assistants their memory, what learns from their turns, and the tools of MCP servers. Called when the
+store is open, before the first run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import structlog
 
 from holdfast.agents.assistant.learning import NAME, LearningProgram, run_id_of
 from holdfast.agents.assistant.program import AssistantProgram
+from holdfast.agents.mcp import Mcp
 from holdfast.agents.models.embedding import ModelEmbedder
 from holdfast.agents.registry import Registry
 from holdfast.errors import CapacityError, RunExists, StorageFull
@@ -51,3 +52,10 @@ def add_memory(programs: Registry, runs: Runs, settings: Settings) -> None:
     programs.add(LearningProgram(runs.memory, wait_for_end, model=model, key=key, url=url))
     for assistant in assistants:
         assistant.use_learning(learn)
+
+
+def add_mcp(programs: Registry, mcp: Mcp) -> None:
+    """Let the assistants among these use the tools of the MCP servers that their callers' tenants are connected to."""
+    for program in programs:
+        if isinstance(program, AssistantProgram):
+            program.use_mcp(mcp)

@@ -28,6 +28,7 @@ import structlog
 import uvicorn
 
 from holdfast.access import Access
+from holdfast.agents.mcp import Mcp, load_servers
 from holdfast.agents.registry import Registry, check_ids
 from holdfast.agents.target import load_reference
 from holdfast.api.http.app import build_app
@@ -57,7 +58,7 @@ from holdfast.ids import RandomIds
 from holdfast.journal import Journal
 from holdfast.listening import bind, url_of
 from holdfast.logs import configure_logging
-from holdfast.remembering import add_memory
+from holdfast.remembering import add_mcp, add_memory
 from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
@@ -204,6 +205,7 @@ class Server:
             subscribers=Subscribers(settings.subscribers_max),
             started_at=self._clock.now(),
         )
+        self._mcp_servers = load_servers(settings.catalog)
         self._poster = Poster(_allowed(settings))
         self._webhooks: Webhooks | None = None
         self._stop = asyncio.Event()
@@ -312,6 +314,15 @@ class Server:
             namespace=info.store_id,
         )
         add_memory(self._programs, runs, settings)
+        self._services.mcp = Mcp(
+            self._mcp_servers,
+            self._store,
+            self._clock,
+            self._ids,
+            key=settings.asset_key,
+            public_url=settings.public_url,
+        )
+        add_mcp(self._programs, self._services.mcp)
         check_ids(self._programs.names(), runs.agent_id)
         first_key = await self._first_key()
         await journal.start()

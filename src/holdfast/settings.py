@@ -7,6 +7,7 @@ Nothing else reads the environment for settings. Each field carries its document
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -28,6 +29,9 @@ ALIASES: Final[Mapping[str, str]] = {
     "model_light": "LIGHT_MODEL",
     "embedding_model": "EMBEDDING_MODEL",
     "log_level": "ENGINE_LOG_LEVEL",
+    "catalog": "CATALOG_DIR",
+    "asset_key": "AD_ENCRYPTION_KEY",
+    "public_url": "OAUTH_REDIRECT_BASE_URL",
 }
 
 METRICS: Final = ("latency", "tokens", "cost")
@@ -187,6 +191,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     learning: Annotated[bool, Meta(description="learn from the assistant's turns, in the background")] = True
     max_tokens: Annotated[int, Meta(ge=1, description="longest answer of the assistant's model, in tokens")] = 4096
     iterations_max: Annotated[int, Meta(ge=1, description="model requests in one turn of the assistant")] = 50
+    catalog: Annotated[
+        str | None, Meta(description="directory of the catalog; MCP servers are in its mcp_servers.json")
+    ] = None
+    asset_key: Annotated[
+        str | None,
+        Meta(description="Fernet key that encrypts the credentials of MCP connections; none: nothing connects"),
+    ] = None
+    public_url: Annotated[
+        str | None, Meta(description="where this server is reached from outside; an OAuth consent comes back to it")
+    ] = None
     offline_word_delay_seconds: Annotated[
         float, Meta(ge=0, description="pause of the offline model between two words")
     ] = 0.015
@@ -222,6 +236,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidSetting("an API key is empty", "keys")
         if not self.expose_rest and self.expose_streams == "none":
             raise InvalidSetting("without /invoke and without streams no run could be started and seen", "expose_rest")
+        if self.asset_key is not None and not _is_fernet_key(self.asset_key):
+            raise InvalidSetting("an asset key is 32 bytes in URL-safe base64, as Fernet's are", "asset_key")
+        if self.public_url is not None and not re.match(r"https?://[^/\s?#]+[^\s?#]*\Z", self.public_url):
+            raise InvalidSetting("public_url is an http or https URL without query", "public_url")
         for name in self.metrics:
             if name not in METRICS:
                 raise InvalidSetting(f"there is no group {name!r}; there are {', '.join(METRICS)}", "metrics")
@@ -339,6 +357,13 @@ def _read(variable: str, text: str, type: Any) -> Any:
         except ValueError:
             raise InvalidSetting(f"{variable} is a number, not {text!r}", variable) from None
     return text
+
+
+def _is_fernet_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text.encode(), altchars=b"-_", validate=True)) == 32
+    except ValueError:
+        return False
 
 
 def _is_union(type: Any) -> bool:

@@ -65,15 +65,21 @@ class RecordedTools(AbstractToolset[Turn]):
     """The tools of the assistant, as pydantic-ai sees them."""
 
     def __init__(self, tools: Tools) -> None:
-        self._tools = {tool.name: self._declared(tool) for tool in tools.all()}
+        self._tools = {tool.name: self._declared(tool, tool.name) for tool in tools.all()}
 
     @property
     def id(self) -> str | None:
         return "holdfast"
 
     async def get_tools(self, ctx: RunContext[Turn]) -> dict[str, ToolsetTool[Turn]]:
-        own = ctx.deps.client_tools
-        return {**self._tools, **{name: self._of_caller(tool) for name, tool in own.items()}} if own else self._tools
+        own, remote = ctx.deps.client_tools, ctx.deps.remote_tools
+        if not own and not remote:
+            return self._tools
+        return {
+            **{name: self._declared(tool, name) for name, tool in remote.items()},
+            **self._tools,
+            **{name: self._of_caller(tool) for name, tool in own.items()},
+        }
 
     async def call_tool(
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Turn], tool: ToolsetTool[Turn]
@@ -88,7 +94,7 @@ class RecordedTools(AbstractToolset[Turn]):
         of_caller = ctx.deps.client_tools.get(name)
         if of_caller is not None:
             return await ask_caller(ctx.deps, of_caller, ctx.tool_call_id, tool_args)
-        declared = ctx.deps.tools.get(name)
+        declared = ctx.deps.tool(name)
         assert declared is not None
         outcome = await carry_out(ctx.deps, declared, ctx.tool_call_id, tool_args)
         if outcome.error is not None:
@@ -101,10 +107,8 @@ class RecordedTools(AbstractToolset[Turn]):
         )
         return ToolsetTool(toolset=self, tool_def=definition, max_retries=RETRIES_MAX, args_validator=_ANY_OBJECT)
 
-    def _declared(self, tool: Tool[Any]) -> ToolsetTool[Turn]:
-        definition = ToolDefinition(
-            name=tool.name, description=tool.description, parameters_json_schema=tool.parameters
-        )
+    def _declared(self, tool: Tool[Any], name: str) -> ToolsetTool[Turn]:
+        definition = ToolDefinition(name=name, description=tool.description, parameters_json_schema=tool.parameters)
         return ToolsetTool(toolset=self, tool_def=definition, max_retries=RETRIES_MAX, args_validator=_ANY_OBJECT)
 
 

@@ -25,6 +25,7 @@ from holdfast.agents.assistant.history import detail_of, model_messages, user_co
 from holdfast.agents.assistant.recalling import recall
 from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel, Sleep
 from holdfast.agents.assistant.turn import Turn
+from holdfast.agents.mcp import Mcp, remote_tools_of
 from holdfast.agents.models.failures import ModelFailed
 from holdfast.agents.tools import Tools
 from holdfast.execution.context import Context
@@ -50,12 +51,14 @@ class Loop:
         iterations_max: int,
         client_tools: Sequence[str] = (),
         memory: Memory | None = None,
+        mcp: Mcp | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._model = model
         self._tools = tools
         self._client_tools = client_tools
         self._memory = memory
+        self._mcp = mcp
         self._toolset = RecordedTools(tools)
         self._settings = _settings(model, max_tokens)
         self._iterations_max = iterations_max
@@ -74,7 +77,8 @@ class Loop:
         Raises:
             ModelFailed: the provider did not answer.
         """
-        turn = Turn(context, self._tools, await client_tools_of(context, self._client_tools, self._tools))
+        client_tools = await client_tools_of(context, self._client_tools, self._tools)
+        turn = Turn(context, self._tools, client_tools, await remote_tools_of(context, self._mcp))
         history = model_messages(await context.history())
         recalled = await recall(context, self._memory, text)
         with capture_run_messages() as messages:

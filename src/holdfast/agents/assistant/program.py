@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model
 
     from holdfast.agents.assistant.loop import Loop
+    from holdfast.agents.mcp import Mcp
 
 NAME: Final = "assistant"
 MAX_TOKENS: Final = 4096
@@ -83,6 +84,7 @@ class AssistantProgram:
         self._has_own_tools = tools is not None
         self._memory: Memory | None = None
         self._learn: Learn | None = None
+        self._mcp: Mcp | None = None
         self._model, self._key, self._url = model, key, url
         self._instructions = instructions
         self._max_tokens = max_tokens
@@ -95,6 +97,11 @@ class AssistantProgram:
     def use_learning(self, learn: Learn) -> None:
         """Have turns learned from, from the next one on."""
         self._learn = learn
+
+    def use_mcp(self, mcp: Mcp) -> None:
+        """Offer the tools of connected MCP servers; called before the first turn. Tools that were given stay alone."""
+        if not self._has_own_tools:
+            self._mcp = mcp
 
     def use_memory(self, memory: Memory) -> None:
         """Remember, from the next turn on; called before the first one. Tools that were given are not added to."""
@@ -144,6 +151,7 @@ class AssistantProgram:
             iterations_max=self._iterations_max,
             client_tools=self.client_tools,
             memory=self._memory,
+            mcp=self._mcp,
         )
 
 

@@ -178,14 +178,14 @@ async def _report_call(turn: Turn, part: ToolCallPart) -> None:
     arguments, problem = _arguments(part)
     if problem is None and part.tool_name in turn.client_tools:
         return  # it is told when it is asked, under the id that its caller answers
-    await turn.context.event("tool_call", tool=part.tool_name, tool_call_id=part.tool_call_id, input=arguments)
-    if turn.tools.get(part.tool_name) is None:
+    tool = turn.tool(part.tool_name)
+    name = part.tool_name if tool is None else tool.name
+    await turn.context.event("tool_call", tool=name, tool_call_id=part.tool_call_id, input=arguments)
+    if tool is None:
         problem = ("unknown_tool", f"there is no tool {part.tool_name!r}")
     if problem is not None:
         code, message = problem
-        await turn.context.event(
-            "tool_result", tool=part.tool_name, tool_call_id=part.tool_call_id, error=code, message=message
-        )
+        await turn.context.event("tool_result", tool=name, tool_call_id=part.tool_call_id, error=code, message=message)
 
 
 def _arguments(part: ToolCallPart) -> tuple[dict[str, Any], tuple[str, str] | None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 
@@ -28,10 +28,17 @@ PARAGRAPH = "\n\n"
 class Turn:
     """The turn of a conversation that is being executed."""
 
-    def __init__(self, context: Context, tools: Tools, client_tools: Mapping[str, ClientTool] | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        tools: Tools,
+        client_tools: Mapping[str, ClientTool] | None = None,
+        remote_tools: Mapping[str, Tool[Any]] | None = None,
+    ) -> None:
         self.context = context
         self.tools = tools
         self.client_tools = client_tools or {}  # what the caller executes, by the names that the model knows
+        self.remote_tools = remote_tools or {}  # of MCP servers, by the names that the model knows
         self.slots = asyncio.Semaphore(TOOLS_AT_ONCE)
         self.requests = 0
         self.blocks = 0  # content blocks of the responses so far; the next one begins here
@@ -70,6 +77,10 @@ class Turn:
                 self._keys[part.tool_call_id] = part.tool_call_id if count == 1 else f"{part.tool_call_id}#{count}"
         self._granted |= self._granted_now
         self._granted_now.clear()
+
+    def tool(self, name: str) -> Tool[Any] | None:
+        """One that this process executes, by the name that the model knows."""
+        return self.tools.get(name) or self.remote_tools.get(name)
 
     def call_key(self, tool_call_id: str) -> str:
         """Names a call for ever. Some providers use the same ids in each response; ours may not be the same."""

@@ -231,6 +231,10 @@ def _tool_call(fields: Fields) -> Frame:
     return "tool_call", own | _origin(fields)
 
 
+# Codes of tool results are the tool's own words; these two are the API's as well, and written as there.
+_UPPER: Final = {f'"{code}"': f'"{code.upper()}"' for code in ("mcp_connection_failed", "mcp_token_expired")}
+
+
 def _tool_result(fields: Fields) -> Frame:
     own = _present(fields, "tool", "tool_call_id")
     own["output"] = _as_string(fields.get("output", '""'))
@@ -239,7 +243,7 @@ def _tool_result(fields: Fields) -> Frame:
     if error != "null":
         # Tools of the caller's own process report a text; here `error` is a code.
         is_code = error.startswith('"') and _CODE.match(_text(error)) is not None
-        own["error"] = error if is_code else '"tool_call_failed"'
+        own["error"] = _UPPER.get(error, error) if is_code else '"tool_call_failed"'
         message = fields.get("message", "null")
         own["message"] = _as_string(error if message == "null" else message)
     return "tool_result", own | _origin(fields)

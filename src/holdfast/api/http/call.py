@@ -12,6 +12,7 @@ import msgspec
 from litestar import Request
 
 from holdfast.access import Access
+from holdfast.agents.mcp import Mcp
 from holdfast.api.http.asgi import Receive, Scope, connection_of, exchange_of
 from holdfast.api.http.auth import Authenticator, Grant
 from holdfast.api.http.body import has_body, header, read_body, read_json_body
@@ -48,6 +49,7 @@ class Services(msgspec.Struct, kw_only=True):
     apis: tuple[Api, ...] = ()  # those that are served
     opened: Runs | None = None
     webhooks: Webhooks | None = None  # set together with `opened`
+    mcp: Mcp | None = None  # set before `opened`
     notices: tuple[str, ...] = ()  # what the store cannot keep of what is promised, as its user allowed
 
     @property
@@ -73,6 +75,18 @@ class Services(msgspec.Struct, kw_only=True):
         if self.webhooks is None:
             raise NotReady("the server is starting; try again", retry_after=1)
         return self.webhooks
+
+    @property
+    def connections(self) -> Mcp:
+        """
+        The service for MCP servers.
+
+        Raises:
+            NotReady: as for `runs`.
+        """
+        if self.opened is None or self.mcp is None:
+            raise NotReady("the server is starting; try again", retry_after=1)
+        return self.mcp
 
     @property
     def stream_times(self) -> StreamTimes:

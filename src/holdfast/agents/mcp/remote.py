@@ -1,0 +1,102 @@
+"""
+The tools of MCP servers as tools of the assistant: `<server>.<action>`.
+
+Which there are is recorded with the turn, which keeps the definitions with which it began. Providers take no dots in
+names, so that the model knows a tool as `<server>__<action>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from holdfast.agents.tools import Call, Tool, ToolError
+from holdfast.errors import McpConnectionFailed, McpTokenExpired
+from holdfast.execution.schema import InvalidSchema, schema_of
+
+if TYPE_CHECKING:
+    from holdfast.agents.mcp.connections import Mcp
+    from holdfast.execution.context import Context
+
+KEY: Final = "mcp_tools"
+# What all known providers take.
+MODEL_NAME_MAX: Final = 64
+
+
+class RemoteTool(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool of a connected server. `may_repeat`: the server says that it only reads, or may be called twice."""
+
+    ref_id: str
+    server: str
+    action: str
+    description: str
+    schema: dict[str, Any]
+    may_repeat: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.server}.{self.action}"
+
+    @property
+    def model_name(self) -> str:
+        plain = re.sub(r"[^A-Za-z0-9_-]", "_", f"{self.server}__{self.action}")
+        if len(plain) <= MODEL_NAME_MAX:
+            return plain
+        return f"{plain[: MODEL_NAME_MAX - 9]}_{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+
+
+class _Described(Tool[Any], frozen=True, kw_only=True):
+    """A tool whose input is described by a JSON Schema."""
+
+    schema: dict[str, Any]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        return self.schema
+
+    def read(self, arguments: dict[str, Any]) -> Any:
+        try:
+            misfits = schema_of(self.schema).misfits(arguments)
+        except InvalidSchema:
+            return arguments  # one that we do not understand; the server looks for itself
+        if misfits:
+            raise ToolError("invalid_input", "; ".join(misfit.text for misfit in misfits[:5]))
+        return arguments
+
+
+async def remote_tools_of(context: Context, mcp: Mcp | None) -> Mapping[str, Tool[Any]]:
+    """By the names that the model knows. A server that cannot be reached has none in this turn."""
+    if mcp is None:
+        return {}
+    if context.recorded(KEY) is None and not await context.execution.insist(lambda: mcp.is_used(context.tenant)):
+        return {}
+
+    async def found() -> Any:
+        return msgspec.to_builtins(await mcp.tools(context.tenant))
+
+    recorded = await context.step(KEY, found, key=KEY, side_effects=False, visible=False)
+    tools: dict[str, Tool[Any]] = {}
+    for remote in msgspec.convert(recorded, list[RemoteTool]):
+        tools.setdefault(remote.model_name, _tool(mcp, remote))
+    return tools
+
+
+def _tool(mcp: Mcp, remote: RemoteTool) -> Tool[Any]:
+    async def call(call: Call, arguments: Any) -> Any:
+        try:
+            return await mcp.call(call.context.tenant, remote.ref_id, remote.action, arguments)
+        except (McpConnectionFailed, McpTokenExpired) as exc:
+            raise ToolError(exc.code, exc.message) from None
+
+    return _Described(
+        name=remote.name,
+        description=remote.description,
+        input=dict,
+        function=call,
+        at_most_once=not remote.may_repeat,
+        schema=remote.schema,
+    )
