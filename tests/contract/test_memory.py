@@ -11,8 +11,11 @@ import pytest
 from holdfast.errors import MemoryItemNotFound
 from holdfast.memory.words import folded, query_words
 from holdfast.model import Status
+from holdfast.store import memory
 from holdfast.store.base import Started, Store
 from holdfast.store.memory import MemoryItem, Nearest, Soul
+from holdfast.store.postgres import memory as postgres_memory
+from holdfast.store.sqlite import memory as sqlite_memory
 from tests.contract.making import BEGINNING, one, start_run
 
 NOW = BEGINNING + 1_000_000
@@ -160,6 +163,21 @@ async def test_an_item_among_many_better_ones_of_another_store_is_found(store: S
     await store.memory.put(item("mine", "in the end they pay a little less than that"))
 
     assert await found(store, "pay", limit=1) == ["mine"]
+
+
+async def test_common_words_are_looked_up_among_the_newest_where_others_find_too_few(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "COMMON_ITEMS", 10)
+    for module in (sqlite_memory, postgres_memory):
+        for name, value in (("COMMON_ITEMS", 10), ("RECENT_ITEMS", 20)):
+            monkeypatch.setattr(module, name, value, raising=False)
+    await store.memory.put(item("old", "the zebra"))
+    await store.memory.merge([item(f"k{n:02}", "the word", updated_at=BEGINNING + n) for n in range(40)])
+
+    assert await found(store, "zebra the", limit=1) == ["old"]
+    assert await found(store, "zebra the", limit=3) == ["old", "k39", "k38"]
+    assert await found(store, "the", limit=40) == [f"k{n:02}" for n in range(39, 19, -1)]
 
 
 async def test_what_is_deleted_is_not_found(store: Store) -> None:

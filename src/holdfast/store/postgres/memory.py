@@ -13,6 +13,7 @@ from typing import Any, Final
 from holdfast.errors import MemoryItemNotFound
 from holdfast.store.memory import (
     CANDIDATES_MIN,
+    COMMON_ITEMS,
     RECENT_ITEMS,
     Everything,
     Found,
@@ -34,6 +35,9 @@ WorkOnce = Callable[[Connection, bool], Awaitable[Any]]
 _NAMES: Final = tuple(name for name in MemoryItem.__struct_fields__)
 _COLUMNS: Final = ", ".join(_NAMES)
 SQL: Final = {name: text.replace("{columns}", _COLUMNS) for name, text in statements("postgres", "memory").items()}
+
+# Of the newest items, so many tell which words are common.
+SAMPLE_ITEMS: Final = 500
 
 # All of a tenant may be hundreds of megabytes.
 EVERYTHING_SECONDS: Final = 300.0
@@ -186,25 +190,51 @@ async def _search(
 ) -> list[Found]:
     """The rarer words first, the common ones only where those find too little."""
     scope = scope_of(tenant, store)
-    having = {row[0]: row[1] for row in await connection.fetch(SQL["having"], scope, list(words))}
-    size = await connection.fetchrow(SQL["size"], tenant, store)
-    assert size is not None
+    size = await connection.fetchrow(SQL["size"], scope)
+    if size is None or not size[0]:
+        return []
+    having = await _having(connection, tenant, store, words, size[0])
     sizes = Sizes(size[0], size[1], having)
     rare = sizes.rare()
-    found = await _candidates(connection, scope, rare, sizes, 0, now, limit) if rare else {}
+    most = max(4 * limit, CANDIDATES_MIN)
+    found: dict[str, MemoryItem] = {}
+    if rare:
+        terms, weights = [_term(word) for word in rare], [sizes.weight(word) for word in rare]
+        query = f"{_within(scope)} & ({' | '.join(terms)})"
+        rows = await connection.fetch(SQL["search"], query, terms, weights, now, sizes.mean, most)
+        found = {item.item_id: item for item in map(_item, rows)}
     if len(found) < limit and len(rare) < len(words):
-        behind = await connection.fetchval(SQL["recent"], tenant, store, RECENT_ITEMS)
-        found |= await _candidates(connection, scope, words, sizes, behind, now, limit)
+        terms, weights = [_term(word) for word in words], [sizes.weight(word) for word in words]
+        query = " | ".join(terms)
+        values = (tenant, store, terms, weights, now, sizes.mean, query, RECENT_ITEMS, most)
+        rows = await connection.fetch(SQL["search_recent"], *values)
+        found |= {item.item_id: item for item in map(_item, rows)}
     return scored(list(found.values()), words, sizes, limit)
 
 
-async def _candidates(
-    connection: Connection, scope: str, words: Sequence[str], sizes: Sizes, behind: int, now: int, limit: int
-) -> dict[str, MemoryItem]:
-    weights = [sizes.weight(word) for word in words]
-    size = max(4 * limit, CANDIDATES_MIN)
-    rows = await connection.fetch(SQL["search"], scope, list(words), weights, behind, now, sizes.mean, size)
-    return {item.item_id: item for item in map(_item, rows)}
+async def _having(connection: Connection, tenant: str, store: str, words: Sequence[str], items: int) -> dict[str, int]:
+    """How many items have which word; of the common ones, of which to count all would be dear, a sample tells."""
+    having: dict[str, int] = {}
+    if items > COMMON_ITEMS:
+        terms = [_term(word) for word in words]
+        for place, count in await connection.fetch(SQL["sample"], tenant, store, terms, SAMPLE_ITEMS):
+            estimated = count * items // min(SAMPLE_ITEMS, items)
+            if estimated > COMMON_ITEMS:
+                having[words[place - 1]] = estimated
+    within = _within(scope_of(tenant, store))
+    for word in words:
+        if word not in having:
+            having[word] = await connection.fetchval(SQL["having"], f"{within} & {_term(word)}")
+    return having
+
+
+def _term(word: str) -> str:
+    """A word as a query: letters and digits alone, so it needs no more quoting."""
+    return f"'{word}'"
+
+
+def _within(scope: str) -> str:
+    return f"'#{scope}'"
 
 
 def _values(item: MemoryItem) -> list[Any]:

@@ -31,13 +31,46 @@ CREATE TABLE holdfast.memory_items (
 
 CREATE UNIQUE INDEX memory_items_by_id ON holdfast.memory_items (tenant, store, item_id);
 CREATE INDEX memory_items_by_time ON holdfast.memory_items (tenant, store, created_at, item_id);
-CREATE INDEX memory_items_by_age ON holdfast.memory_items (tenant, store, id, word_count);
+CREATE INDEX memory_items_by_age ON holdfast.memory_items (tenant, store, id);
 CREATE INDEX memory_items_by_task ON holdfast.memory_items (tenant, store, task_id, created_at) WHERE task_id IS NOT NULL;
 CREATE INDEX memory_items_from ON holdfast.memory_items (tenant, from_id) WHERE from_id IS NOT NULL;
 CREATE INDEX memory_items_to ON holdfast.memory_items (tenant, to_id) WHERE to_id IS NOT NULL;
 CREATE INDEX memory_items_vectors ON holdfast.memory_items (tenant, store, vector_model) WHERE vector_model IS NOT NULL;
 -- No list of pending entries: a search that has to read it is slow.
 CREATE INDEX memory_items_terms ON holdfast.memory_items USING gin (terms) WITH (fastupdate = off);
+
+-- How much is indexed of each store of each tenant: what to count would take longer than to search.
+CREATE TABLE holdfast.memory_sizes (
+    scope text COLLATE "C" PRIMARY KEY,
+    items bigint NOT NULL,
+    words bigint NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE FUNCTION holdfast.count_memory_4() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = holdfast, pg_catalog, pg_temp
+AS $$
+DECLARE
+    more_items integer := 0;
+    more_words integer := 0;
+BEGIN
+    IF TG_OP <> 'INSERT' AND old.word_count > 0 THEN
+        more_items := more_items - 1;
+        more_words := more_words - old.word_count;
+    END IF;
+    IF TG_OP <> 'DELETE' AND new.word_count > 0 THEN
+        more_items := more_items + 1;
+        more_words := more_words + new.word_count;
+    END IF;
+    IF more_items <> 0 OR more_words <> 0 THEN
+        INSERT INTO memory_sizes AS s VALUES (coalesce(new.scope, old.scope), more_items, more_words)
+        ON CONFLICT (scope) DO UPDATE SET items = s.items + excluded.items, words = s.words + excluded.words;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER memory_item_changed AFTER INSERT OR UPDATE OR DELETE ON holdfast.memory_items
+FOR EACH ROW EXECUTE FUNCTION holdfast.count_memory_4();
 
 -- Every change of the assistant's soul, the newest is the one that holds.
 CREATE TABLE holdfast.memory_souls (

@@ -54,31 +54,48 @@ ORDER BY created_at DESC, item_id DESC LIMIT $5
 SELECT {columns} FROM holdfast.memory_items WHERE tenant = $1 ORDER BY store, created_at, item_id
 
 -- name: size
-SELECT count(*) FILTER (WHERE word_count > 0), coalesce(sum(word_count), 0)::bigint
-FROM holdfast.memory_items WHERE tenant = $1 AND store = $2
+SELECT items, words FROM holdfast.memory_sizes WHERE scope = $1
+
+-- name: sample
+-- In how many of the newest items of a store each word is.
+WITH sample AS MATERIALIZED (
+    SELECT terms FROM holdfast.memory_items WHERE tenant = $1 AND store = $2 ORDER BY id DESC LIMIT $4
+)
+SELECT q.place, (SELECT count(*) FROM sample WHERE terms @@ q.query)
+FROM unnest($3::text[]::tsquery[]) WITH ORDINALITY AS q (query, place)
 
 -- name: having
--- Words are letters and digits alone, so they need no quoting.
-SELECT w.word, (
-    SELECT count(*) FROM holdfast.memory_items i WHERE i.terms @@ format('''#%s'' & ''%s''', $1::text, w.word)::tsquery
-) FROM unnest($2::text[]) AS w (word)
-
--- name: recent
--- The id behind which the newest items of a store are.
-SELECT coalesce((
-    SELECT id FROM holdfast.memory_items WHERE tenant = $1 AND store = $2 ORDER BY id DESC LIMIT 1 OFFSET $3
-), 0)
+SELECT count(*) FROM holdfast.memory_items WHERE terms @@ $1::text::tsquery
 
 -- name: search
--- Candidates: the best by the weights of the words that they have, whatever their counts.
-SELECT {columns} FROM holdfast.memory_items WHERE id IN (
-    SELECT i.id FROM unnest($2::text[], $3::double precision[]) AS w (word, weight)
-    JOIN holdfast.memory_items i ON i.terms @@ format('''#%s'' & ''%s''', $1::text, w.word)::tsquery
-    WHERE i.id > $4 AND (i.valid_from IS NULL OR i.valid_from <= $5) AND (i.valid_until IS NULL OR i.valid_until > $5)
-    GROUP BY i.id ORDER BY sum(w.weight / (1 + 0.9 * i.word_count / $6::double precision)) DESC, max(i.updated_at) DESC,
-        max(i.item_id COLLATE "C")
-    LIMIT $7
+-- Candidates: the best by the weights of the words that they have, whatever their counts. The index is read once.
+WITH asked AS MATERIALIZED (
+    SELECT q.query, q.weight FROM unnest($2::text[]::tsquery[], $3::double precision[]) AS q (query, weight)
 )
+SELECT {columns} FROM holdfast.memory_items WHERE id IN (
+    SELECT id FROM holdfast.memory_items i
+    WHERE terms @@ $1::text::tsquery
+    AND (valid_from IS NULL OR valid_from <= $4) AND (valid_until IS NULL OR valid_until > $4)
+    ORDER BY (
+        SELECT sum(asked.weight) FROM asked WHERE i.terms @@ asked.query
+    ) / (1 + 0.9 * word_count / $5::double precision) DESC, updated_at DESC, item_id
+    LIMIT $6
+)
+
+-- name: search_recent
+-- The same among the newest items of a store, without the index.
+WITH asked AS MATERIALIZED (
+    SELECT q.query, q.weight FROM unnest($3::text[]::tsquery[], $4::double precision[]) AS q (query, weight)
+), recent AS MATERIALIZED (
+    SELECT * FROM holdfast.memory_items WHERE tenant = $1 AND store = $2 ORDER BY id DESC LIMIT $8
+)
+SELECT {columns} FROM recent i
+WHERE terms @@ $7::text::tsquery
+AND (valid_from IS NULL OR valid_from <= $5) AND (valid_until IS NULL OR valid_until > $5)
+ORDER BY (
+    SELECT sum(asked.weight) FROM asked WHERE i.terms @@ asked.query
+) / (1 + 0.9 * word_count / $6::double precision) DESC, updated_at DESC, item_id
+LIMIT $9
 
 -- name: nearest
 SELECT {columns} FROM holdfast.memory_items WHERE id IN (
