@@ -148,3 +148,9 @@ async def tagged(context: Context, input: Any) -> None:
 
 
 tagged.spec = msgspec.structs.replace(tagged.spec, version="3", metadata={"tags": ["time", "demo"]})
+
+
+@agent("step_clock", restart="always")
+async def step_clock(context: Context, input: Any) -> Any:
+    """The same as `clock`, in a step."""
+    return await context.step("look_up", context.call_tool, "get_current_time")

@@ -74,8 +74,8 @@ def cancelled_event(reason: str) -> tuple[str, str]:
     return "cancelled", encode_fields({"reason": reason})
 
 
-def interrupt_event(interrupt: Interrupt) -> tuple[str, str]:
-    """The event that tells what a run waits for."""
+def interrupt_event(interrupt: Interrupt, asker: str | None = None) -> tuple[str, str]:
+    """The event that tells what a run waits for; `asker` is the step that asks all calls of a round."""
     part = interrupt.parts[0]
     fields: dict[str, Any] = {
         "interrupt_id": interrupt.interrupt_id,
@@ -90,6 +90,8 @@ def interrupt_event(interrupt: Interrupt) -> tuple[str, str]:
             {"tool": tool_name(item), "tool_call_id": item.tool_call_id, "input": msgspec.Raw(item.input)}
             for item in interrupt.parts
         ]
+        if asker is not None:
+            fields["step"] = asker
     else:
         fields["default"] = shown_answer(interrupt.kind, part.default)
     for name in ("reason", "tool", "tool_call_id", "rule", "input_hash"):

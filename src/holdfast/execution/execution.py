@@ -262,14 +262,22 @@ class Execution:
             self.writer.write(status=Status.RUNNING)
 
     def write_interrupt(
-        self, interrupt: Interrupt, *, before: Sequence[tuple[str, str]] = (), steps: Sequence[Step] = ()
+        self,
+        interrupt: Interrupt,
+        *,
+        before: Sequence[tuple[str, str]] = (),
+        steps: Sequence[Step] = (),
+        asker: str | None = None,
     ) -> None:
-        """Write an interrupt with its event and, when nothing else executes, the status `waiting`."""
+        """
+        Write an interrupt with its event and, when nothing else executes, the status `waiting`. `asker` is the key of
+        the step that asks all calls of a round.
+        """
         if self._redactor is not None:
             interrupt = clean_interrupt(self._redactor, interrupt)
         changes: dict[str, Any] = {} if self._is_in_steps else {"status": Status.WAITING}
         self._is_shown_waiting = self._is_shown_waiting or bool(changes)
-        events = [*before, interrupt_event(interrupt)]
+        events = [*before, interrupt_event(interrupt, asker)]
         sequence = self.writer.write(*events, interrupts=[interrupt], steps=steps, **changes)
         self._pending[interrupt.interrupt_id] = msgspec.structs.replace(interrupt, sequence=sequence)
         if interrupt.expires_at is not None:

@@ -34,6 +34,7 @@ FULL = "tool_round_full"
 class _Call(msgspec.Struct):
     step: Step
     part: Part
+    in_step: str | None
     opened: asyncio.Future[Interrupt]
 
 
@@ -100,7 +101,7 @@ class Rounds:
                 expires_in = execution.tool_expires_seconds
             on_expiry = on_expiry or ("error" if default is None else "default")
             call_id = execution.ids.short("call")
-            interrupt = await self._ask(key, name, call_id, input, expires_in, on_expiry, default)
+            interrupt = await self._ask(key, name, call_id, input, expires_in, on_expiry, default, in_step)
         return await execution.answer_to(interrupt, call_id, in_step=in_step)
 
     def _too_much(self, name: str, input: bytes) -> Failure | None:
@@ -136,6 +137,7 @@ class Rounds:
         expires_in: float,
         on_expiry: str,
         default: str | None,
+        in_step: str | None,
     ) -> Interrupt:
         execution = self._execution
         now = execution.now()
@@ -159,7 +161,7 @@ class Rounds:
         output = msgspec.json.encode({"call_id": call_id})
         step = Step(number=execution.run.number, key=key, name=name, status="running", started_at=now, output=output)
         opened: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
-        self._next.append(_Call(step, part, opened))
+        self._next.append(_Call(step, part, in_step, opened))
         self._schedule()
         return await opened
 
@@ -200,7 +202,9 @@ class Rounds:
             for call in calls
         ]
         self._is_open = True
-        execution.write_interrupt(interrupt, before=events, steps=[call.step for call in calls])
+        askers = {call.in_step for call in calls}
+        asker = askers.pop() if len(askers) == 1 else None
+        execution.write_interrupt(interrupt, before=events, steps=[call.step for call in calls], asker=asker)
         for call in calls:
             self._asked[call.part.tool_call_id] = interrupt
             if not call.opened.done():

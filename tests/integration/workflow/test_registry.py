@@ -163,6 +163,23 @@ def test_files_reach_the_agent_by_every_way(client: httpx.Client) -> None:
     assert shown["result"] == '[["1","image/png",8],["2","image/png",8]]'
 
 
+def test_the_assistant_gets_texts_and_text_files_in_order_and_then_images(assistant: ServerProcess) -> None:
+    with assistant.client() as client:
+        upload = {"file_1": ("a.txt", "Grüße".encode(), "text/plain"), "file_2": ("b.bin", b"\xff\x00", "text/plain")}
+        references = client.post("/api/workflow/upload-run-input", files=upload).json()["references"]
+        strings = {"10": "last", "2": references["1"], "1": "Say hello.", "3": references["2"], "4": {"a": 1}}
+        body = {"inputs": {"strings": strings, "images": {"1": "iVBORw0KGgo="}}}
+        reply = client.post("/api/workflow/execute/assistant", json=body).json()
+        run = client.get(f"/runs/{reply['run_id']}").json()
+        shown = Task(client, "assistant", reply["task_id"], reply["run_id"]).ended()["initial_inputs"]
+
+    media = [(block["type"], block["source"]["media_type"], block["source"]["data"]) for block in run["input"]["media"]]
+    assert run["input"]["message"] == 'Say hello.\n\nGrüße\n\n{"a":1}\n\nlast'
+    assert media == [("document", "text/plain", "/wA="), ("image", "image/png", "iVBORw0KGgo=")]
+    assert shown["strings"] == strings
+    assert shown["images"]["1"].startswith("file_")
+
+
 def test_an_unknown_file_and_bad_forms_start_nothing(client: httpx.Client) -> None:
     path = "/api/workflow/execute/reader"
     unknown = "file_5f7b1a2e-0c7d-4a51-9f0e-3b8d2c6a1e77"

@@ -138,7 +138,7 @@ class State:
             return
         self.round = event.get("round")
         requests = [request_of(call) for call in event["tool_calls"]]
-        node = Node(self.run.agent, event["sequence"], requests=requests, is_open=True)
+        node = Node(event.get("step") or self.run.agent, event["sequence"], requests=requests, is_open=True)
         for request in requests:
             self._asked[request["call_id"]] = node
         self.open_round = node
