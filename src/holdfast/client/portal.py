@@ -43,10 +43,14 @@ class Portal:
         return self.call(made)
 
     def close(self) -> None:
-        """End the loop; the next call starts another one."""
+        """
+        End the loop and what is at work on it: calls that other threads wait for raise CancelledError there. The next
+        call starts another loop.
+        """
         with self._starting:
             loop, self._loop = self._loop, None
         if loop is not None:
+            asyncio.run_coroutine_threadsafe(_ended(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join()
             loop.close()
@@ -58,3 +62,13 @@ class Portal:
                 self._thread = threading.Thread(target=loop.run_forever, name="holdfast client", daemon=True)
                 self._thread.start()
             return self._loop
+
+
+async def _ended() -> None:
+    """Cancel all other tasks of this loop, and wait for them: a stopped loop would leave who waits for one waiting."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others)
+    await asyncio.get_running_loop().shutdown_asyncgens()

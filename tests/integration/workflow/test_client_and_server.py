@@ -231,7 +231,9 @@ async def test_a_run_that_is_over_leaves_no_post_behind(server: ServerProcess) -
         assert calls_at_work() == []
 
 
-async def test_two_workers_without_claims_have_one_answer_for_each_call(server: ServerProcess) -> None:
+async def test_two_workers_without_claims_have_one_answer_for_each_call(
+    server: ServerProcess, caplog: pytest.LogCaptureFixture
+) -> None:
     async def find(args: dict[str, Any], agent_id: str, task_id: int) -> str:
         return str(time.monotonic_ns())
 
@@ -244,6 +246,7 @@ async def test_two_workers_without_claims_have_one_answer_for_each_call(server: 
 
     assert one.status == "completed"
     assert one.result == two.result
+    assert [record for record in caplog.records if record.name == "holdfast.client"] == []
 
 
 async def test_the_server_dies_between_handler_and_post(tmp_path: Path, own_store: dict[str, str]) -> None:
