@@ -2,6 +2,17 @@
 
 from holdfast.memory.items import EXPORTED, STORES, Draft, shown_item
 from holdfast.memory.meaning import Embedder
-from holdfast.memory.memory import Memory, MemoryWrite, Merging, SoulVersion
+from holdfast.memory.memory import Memory, MemoryWrite, Merging, SoulVersion, version_of
 
-__all__ = ["EXPORTED", "STORES", "Draft", "Embedder", "Memory", "MemoryWrite", "Merging", "SoulVersion", "shown_item"]
+__all__ = [
+    "EXPORTED",
+    "STORES",
+    "Draft",
+    "Embedder",
+    "Memory",
+    "MemoryWrite",
+    "Merging",
+    "SoulVersion",
+    "shown_item",
+    "version_of",
+]

@@ -23,8 +23,11 @@ from holdfast.memory.meaning import LIKENESS_MIN, Embedder, fused, nearest_to, w
 from holdfast.memory.words import query_words
 from holdfast.store.memory import Everything, Found, MemoryItem, MemoryStore, Nearest, Soul
 
-# The longest that other commits wait for an import.
-MERGE_ITEMS_MAX: Final = 1000
+# Of an import, so many go into one transaction: some 50 ms, for which other commits wait.
+MERGE_ITEMS_MAX: Final = 250
+
+# To make so many items is quicker than to ask a thread to.
+MADE_HERE_MAX: Final = 20
 
 # Where two rankings are fused, each has so many items at the least.
 FUSED_MIN: Final = 20
@@ -124,7 +127,11 @@ class Memory:
 
     async def _items(self, tenant: str, drafts: Sequence[Draft], source: str) -> list[MemoryItem]:
         now = self.now()
-        items = [item_of(draft, tenant, new_id=self._ids.short("mem"), source=source, now=now) for draft in drafts]
+
+        def make() -> list[MemoryItem]:
+            return [item_of(draft, tenant, new_id=self._ids.short("mem"), source=source, now=now) for draft in drafts]
+
+        items = make() if len(drafts) <= MADE_HERE_MAX else await asyncio.to_thread(make)
         places = [place for place, item in enumerate(items) if item.words]
         for start in range(0, len(places) if self.embedder is not None else 0, EMBEDDED_MAX):
             portion = places[start : start + EMBEDDED_MAX]
@@ -157,22 +164,7 @@ class Memory:
     # Soul
 
     async def soul(self, tenant: str) -> SoulVersion:
-        versions = await self.store.souls(tenant, limit=HISTORY_MAX + 1)
-        if not versions:
-            return SoulVersion(body=NO_SOUL, version=0, created_at=None, updated_at=None, history=())
-        bodies = [_body(item) for item in versions]
-        befores = [*bodies[1:], NO_SOUL]
-        history = [
-            {"version": item.version, "at": item.created_at, "by": item.caller, "before": before}
-            for item, before in zip(versions, befores, strict=True)
-        ]
-        return SoulVersion(
-            body=bodies[0],
-            version=versions[0].version,
-            created_at=versions[-1].created_at,
-            updated_at=versions[0].created_at,
-            history=history[:HISTORY_MAX],
-        )
+        return version_of(await self.store.souls(tenant, limit=HISTORY_MAX + 1))
 
     async def change_soul(
         self, tenant: str, changes: Mapping[str, Any], *, by: str, at: int | None = None
@@ -213,16 +205,33 @@ class Memory:
 
     async def merge(self, tenant: str, drafts: Sequence[Draft], *, source: str) -> dict[str, dict[str, int]]:
         """
-        Keep those that are new, or newer than what is there under their id. In transactions of 1,000 items, nodes
+        Keep those that are new, or newer than what is there under their id. In small transactions, nodes
         before edges: after a crash in the middle the same call again finishes it.
         """
-        items = await self._items(tenant, drafts, source)
         counts = {store: Counter(added=0, updated=0, unchanged=0) for store in EXPORTED}
-        for start in range(0, len(items), MERGE_ITEMS_MAX):
-            portion = items[start : start + MERGE_ITEMS_MAX]
+        for start in range(0, len(drafts), MERGE_ITEMS_MAX):
+            portion = await self._items(tenant, drafts[start : start + MERGE_ITEMS_MAX], source)
             for item, outcome in zip(portion, await self.store.merge(portion), strict=True):
                 counts[item.store][outcome] += 1
         return {store: dict(found) for store, found in counts.items()}
+
+
+def version_of(versions: Sequence[Soul]) -> SoulVersion:
+    """The soul that these versions, newest first, have made."""
+    if not versions:
+        return SoulVersion(body=NO_SOUL, version=0, created_at=None, updated_at=None, history=())
+    bodies = [_body(item) for item in versions]
+    history = [
+        {"version": item.version, "at": item.created_at, "by": item.caller, "before": before}
+        for item, before in zip(versions, [*bodies[1:], NO_SOUL], strict=True)
+    ]
+    return SoulVersion(
+        body=bodies[0],
+        version=versions[0].version,
+        created_at=versions[-1].created_at,
+        updated_at=versions[0].created_at,
+        history=history[:HISTORY_MAX],
+    )
 
 
 def _body(soul: Soul) -> dict[str, Any]:

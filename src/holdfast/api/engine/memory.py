@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,8 +17,9 @@ from holdfast.api.http.call import Call
 from holdfast.api.http.errors import PathNotFound
 from holdfast.api.http.idempotency import once
 from holdfast.api.http.reply import Reply, json_reply
-from holdfast.memory import EXPORTED, STORES, Draft, Memory, SoulVersion, shown_item
+from holdfast.memory import EXPORTED, STORES, Draft, Memory, SoulVersion, shown_item, version_of
 from holdfast.model.encoding import format_time
+from holdfast.store.memory import Everything
 
 QUERY_MAX: Final = 1000
 SEARCH_DEFAULT: Final = 20
@@ -144,21 +146,19 @@ async def export(request: Call) -> asgi.Answer:
     request.query()
     memory, tenant = request.runs.memory, request.caller.tenant
     found = await memory.everything(tenant)
+    # All of a tenant would hold up every stream of the server.
+    return await asyncio.to_thread(_export, found, memory.now())
+
+
+def _export(found: Everything, now: int) -> Reply:
     shown: dict[str, list[Any]] = {store: [] for store in EXPORTED}
     for each in found.items:
         if each.store in shown:
             shown[each.store].append(shown_item(each, None))
     # Nodes before edges, so that whoever reads it in order knows the ends.
     shown["social"].sort(key=lambda each: each["kind"] != "node")
-    return json_reply(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "exported_at": format_time(memory.now()),
-            **shown,
-            "soul": _full(await memory.soul(tenant)),
-        }
-    )
+    head = {"format": FORMAT, "version": VERSION, "exported_at": format_time(now)}
+    return json_reply({**head, **shown, "soul": _full(version_of(found.souls[::-1]))})
 
 
 @post("/memory/import", opt={"role": "operator"}, status_code=200)
@@ -166,7 +166,7 @@ async def import_(request: Call) -> asgi.Answer:
     """Take an export: merged by id, what is newer wins, a tie changes nothing."""
     query, body = request.query(), await request.json_body(IMPORT_BYTES_MAX)
     memory, caller = request.runs.memory, request.caller
-    drafts, soul_given = _read_import(body, memory.now())
+    drafts, soul_given = await asyncio.to_thread(_read_import, body, memory.now())
 
     async def work() -> Reply:
         counts = await memory.merge(caller.tenant, drafts, source=f"api:{caller.name}")
