@@ -7,12 +7,15 @@ The async client against a small fake server, which shows what a real one shows 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import ssl
 import threading
 import time
 from typing import Any
 
+import httpx2
 import pytest
 
 from holdfast.client.backoff import Backoff
@@ -484,3 +487,21 @@ def test_without_any_address_the_client_goes_where_the_server_listens_by_itself(
     settings = Settings()
 
     assert WorkflowClient()._http._base_url == f"http://{settings.host}:{settings.port}"
+
+
+async def test_the_certificates_are_loaded_once_and_not_on_the_event_loop(
+    fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = httpx2.create_ssl_context()
+    threads: list[int] = []
+
+    def load() -> ssl.SSLContext:
+        threads.append(threading.get_ident())
+        return made
+
+    monkeypatch.setattr(httpx2, "create_ssl_context", load)
+    async with client_of(fake) as client:
+        await asyncio.gather(*(client.execute_agent_polling("clock") for _ in range(10)))
+
+    assert len(threads) == 1
+    assert threads != [threading.get_ident()]

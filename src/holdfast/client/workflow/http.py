@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import ssl
+import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -57,6 +58,7 @@ class Http:
         self._base_url = base_url
         self._timeout = timeout
         self._ssl: ssl.SSLContext | None = None
+        self._loading = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         # Streams have a pool of their own: with a thousand of them open, a request would look at each.
         self._requests: httpx2.AsyncClient | None = None
@@ -86,6 +88,7 @@ class Http:
             WorkflowHTTPError: it answered anything but 200.
             WorkflowConnectionError: it is unknown whether it did what was asked.
         """
+        await self._loaded()
         import httpx2
 
         if body is not None:
@@ -134,6 +137,7 @@ class Http:
         Raises:
             WorkflowHTTPError, WorkflowConnectionError, StreamFault
         """
+        await self._loaded()
         import httpx2
 
         headers = {**self.headers, "Accept": "text/event-stream", "Accept-Encoding": "identity"}
@@ -159,6 +163,18 @@ class Http:
             await requests.aclose()
             await streams.aclose()
 
+    async def _loaded(self) -> None:
+        """The HTTP library and its certificates take a tenth of a second and more: not on the event loop."""
+        if self._ssl is None:
+            await asyncio.to_thread(self._load)
+
+    def _load(self) -> None:
+        import httpx2
+
+        with self._loading:
+            if self._ssl is None:
+                self._ssl = httpx2.create_ssl_context()
+
     def _client(self, *, is_stream: bool = False) -> httpx2.AsyncClient:
         loop = asyncio.get_running_loop()
         if self._requests is None or self._streams is None or loop is not self._loop:
@@ -169,8 +185,7 @@ class Http:
     def _made(self, *, keepalive_max: int) -> httpx2.AsyncClient:
         import httpx2
 
-        if self._ssl is None:
-            self._ssl = httpx2.create_ssl_context()  # takes tens of milliseconds: one for all
+        assert self._ssl is not None, "it is loaded before it is asked for"
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=keepalive_max)
         return httpx2.AsyncClient(base_url=self._base_url, limits=limits, verify=self._ssl, follow_redirects=False)
 
