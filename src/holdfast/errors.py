@@ -10,7 +10,7 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
                             FileNotFound, KeyNotFound, MemoryItemNotFound, EndpointNotFound, AssetNotFound
     - WebhookUrlRefused     nothing is sent to that URL; WebhookSecretRequired: there is nothing to sign with
     - InvalidAnswer         the answer has not the shape that the interrupt asks for
-    - Unauthenticated, Forbidden, TooLarge
+    - Unauthenticated (KeyRotationPending), Forbidden, TooLarge
     - IdempotencyKeyReused  the key was used for another call
     - InvalidState          whoever comes back from an OAuth consent was not sent there
   + ConflictError           the caller lost a race, or the state is another: read, decide again
@@ -173,6 +173,12 @@ class Unauthenticated(RequestError):
     """No API key was sent, or none that is known."""
 
     code = "unauthorized"
+
+
+class KeyRotationPending(Unauthenticated):
+    """This API key was replaced by a newer one, and the time in which both were good is over. Take the new one."""
+
+    code = "key_rotation_pending"
 
 
 class Forbidden(RequestError):

@@ -30,6 +30,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "embedding_model": "EMBEDDING_MODEL",
     "log_level": "ENGINE_LOG_LEVEL",
     "catalog": "CATALOG_DIR",
+    "key_overlap_seconds_max": "BAP_KEY_ROTATION_MAX_OVERLAP_SECONDS",
     "asset_key": "AD_ENCRYPTION_KEY",
     "public_url": "OAUTH_REDIRECT_BASE_URL",
 }
@@ -74,6 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...], Meta(description="SHA-256 of API keys of admins in hex, comma-separated")
     ] = ()
     key_header: Annotated[str | None, Meta(description="one more header in which an API key may come")] = None
+    key_overlap_seconds_max: Annotated[
+        float, Meta(ge=0, le=300, description="longest time for which a rotated key is good beside the new one")
+    ] = 300.0
     allow_query_key: Annotated[
         bool, Meta(description="take an API key in `?api_key=` too; it then stands in histories and logs of proxies")
     ] = False

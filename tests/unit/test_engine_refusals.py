@@ -19,7 +19,7 @@ REFUSAL = Refusal("req_1", "/execute")
 # Section 3 of the specification, as far as calls can meet them now.
 LISTED = {
     400: {"MALFORMED_JSON", "INVALID_STATE"},
-    401: {"INVALID_KEY", "MCP_TOKEN_EXPIRED"},
+    401: {"INVALID_KEY", "KEY_ROTATION_PENDING", "MCP_TOKEN_EXPIRED"},
     403: {"PERMISSION_DENIED"},
     404: {
         *("NOT_FOUND", "TASK_NOT_FOUND", "TURN_NOT_FOUND", "MESSAGE_NOT_FOUND", "AGENT_NOT_FOUND", "HITL_NOT_FOUND"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from holdfast.cli.options import DataOption, JsonOption
 from holdfast.cli.screen import note, out, print_json, print_table
 
 app = typer.Typer(
-    help="Add, list and revoke API keys.",
+    help="Add, list, rotate and revoke API keys.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -57,11 +58,32 @@ def list_keys(json: JsonOption = False, data: DataOption = None) -> None:
                 key["role"],
                 key["tenant"],
                 local_time(key["created_at"]),
-                "revoked" if key["revoked_at"] else "in force",
+                _state(key["revoked_at"]),
             )
             for key in found
         ]
         print_table(("NAME", "ROLE", "TENANT", "CREATED", "STATE"), rows)
+
+
+@app.command("rotate", epilog="Example:  KEY=$(holdfast keys rotate web --overlap 60)")
+def rotate(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The key's name.", show_default=False)],
+    overlap: Annotated[
+        float | None, typer.Option(help="Seconds for which the old key stays good; by default as long as may be.")
+    ] = None,
+    json: JsonOption = False,
+    data: DataOption = None,
+) -> None:
+    """Put a new key in the place of one and print it, once."""
+    from holdfast.cli.access import open_access, settings_for
+
+    with open_access(settings_for(data)) as access:
+        made = access.rotate_key(name, overlap)
+    if json:
+        print_json(made)
+        return
+    out().print(made["key"], markup=False, soft_wrap=True)
+    note(f"Key {name} is new. The old one is good for {made['overlap_seconds']:g} more seconds.")
 
 
 @app.command("revoke")
@@ -75,3 +97,9 @@ def revoke(
     with open_access(settings_for(data)) as access:
         access.revoke_key(name)
     out().print(f"{name} is revoked", markup=False)
+
+
+def _state(revoked_at: str | None) -> str:
+    if revoked_at is None:
+        return "in force"
+    return "revoked" if datetime.fromisoformat(revoked_at) <= datetime.now(UTC) else "rotated"

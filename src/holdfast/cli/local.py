@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from holdfast.agents.registry import Registry
-from holdfast.api.control.keys import add_key, new_key_of, revoke_key, shown_key
+from holdfast.api.control.keys import add_key, new_key_of, overlap_of, revoke_key, rotate_key, shown_key
 from holdfast.api.runtime.views import STATUSES, interrupt_view, receipt_view, run_view
 from holdfast.cli.screen import CliError
 from holdfast.clock import SystemClock
@@ -48,7 +48,8 @@ def open_local(settings: Settings, *, create: bool = False) -> Iterator[Local]:
     if not create and not (directory / "holdfast.db").is_file():
         raise CliError(f"no server answers, and there is no store in {directory} (give its directory with --data)")
     with asyncio.Runner() as runner:
-        local = Local(runner.run, SQLiteStore(directory))
+        overlap_seconds_max = settings.key_overlap_seconds_max
+        local = Local(runner.run, SQLiteStore(directory), overlap_seconds_max=overlap_seconds_max)
         try:
             runner.run(local.open())
         except StoreLocked as error:
@@ -68,9 +69,12 @@ class Local:
 
     is_live = False
 
-    def __init__(self, run: Callable[[Coroutine[Any, Any, Any]], Any], store: Store) -> None:
+    def __init__(
+        self, run: Callable[[Coroutine[Any, Any, Any]], Any], store: Store, *, overlap_seconds_max: float
+    ) -> None:
         self._run: Callable[[Awaitable[T]], T] = run  # type: ignore[assignment]  # Runner.run is not generic over Awaitable
         self._store = store
+        self._overlap_seconds_max = overlap_seconds_max
         self._clock = SystemClock()
         self._ids = RandomIds(self._clock)
 
@@ -153,6 +157,11 @@ class Local:
     def add_key(self, name: str, role: str, tenant: str) -> dict[str, Any]:
         wanted = new_key_of({"name": name, "role": role, "tenant": tenant})
         return self._run(add_key(self._store, self._clock, self._ids, wanted))
+
+    def rotate_key(self, name: str, overlap_seconds: float | None) -> dict[str, Any]:
+        given = {} if overlap_seconds is None else {"overlap_seconds": overlap_seconds}
+        overlap = overlap_of(given, self._overlap_seconds_max)
+        return self._run(rotate_key(self._store, self._clock, self._ids, name, overlap))
 
     def revoke_key(self, name: str) -> dict[str, Any]:
         return self._run(revoke_key(self._store, self._clock, name))

@@ -127,6 +127,10 @@ class Remote:
     def add_key(self, name: str, role: str, tenant: str) -> dict[str, Any]:
         return self._call("POST", "/_holdfast/keys", json={"name": name, "role": role, "tenant": tenant})
 
+    def rotate_key(self, name: str, overlap_seconds: float | None) -> dict[str, Any]:
+        body = {} if overlap_seconds is None else {"overlap_seconds": overlap_seconds}
+        return self._call("POST", f"/_holdfast/keys/{quote(name, safe='')}/rotate", json=body)
+
     def revoke_key(self, name: str) -> dict[str, Any]:
         return self._call("DELETE", f"/_holdfast/keys/{quote(name, safe='')}")
 

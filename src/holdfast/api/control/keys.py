@@ -1,5 +1,5 @@
 """
-API keys as their administrator handles them: made, listed, revoked. Only SHA-256 hashes are ever kept.
+API keys as their administrator handles them: made, listed, rotated, revoked. Only SHA-256 hashes are ever kept.
 
 The server does this for the CLI while it runs; without a server the CLI does the same on the store itself.
 """
@@ -78,6 +78,38 @@ async def revoke_key(store: Store, clock: Clock, name: str) -> dict[str, Any]:
     if not await store.revoke_key(name, at):
         raise KeyNotFound(f"no key {name!r} is in force", name=name)
     return {"name": name, "revoked_at": format_time(at)}
+
+
+async def rotate_key(store: Store, clock: Clock, ids: Ids, name: str, overlap_seconds: float) -> dict[str, Any]:
+    """
+    Put a new key in the place of one, with its name, role and tenant. The old one is good for the overlap, unless the new
+    one is revoked. If this is cut off in the middle, the old one is revoked: add a key of that name.
+
+    Raises:
+        KeyNotFound: no such key is in force.
+    """
+    now = clock.now()
+    key = next((key for key in await store.keys() if key.name == name and key.revoked_at is None), None)
+    if key is None or not await store.revoke_key(name, now + int(overlap_seconds * 1_000_000)):
+        raise KeyNotFound(f"no key {name!r} is in force", name=name)
+    text = ids.secret("hf")
+    made = ApiKey(name=name, hash=key_hash(text), role=key.role, tenant=key.tenant, created_at=now)
+    if not await store.add_key(made):
+        raise ConflictError(f"somebody else made a key {name!r} at this moment; rotate it again", name=name)
+    return {**shown_key(made), "key": text, "overlap_seconds": overlap_seconds}
+
+
+def overlap_of(body: Any, most: float) -> float:
+    """
+    How long both keys are good.
+
+    Raises:
+        InvalidRequest
+    """
+    given = body.get("overlap_seconds", most) if isinstance(body, dict) and set(body) <= {"overlap_seconds"} else None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= most:
+        raise InvalidRequest(f"overlap_seconds is a number from 0 to {most:g}", field="overlap_seconds")
+    return float(given)
 
 
 def shown_key(key: ApiKey) -> dict[str, Any]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from holdfast.api.http.operations import OBJECT, TEXT, Answers, Body, Operation, Schema, list_of, object_of, one_of
+from holdfast.api.http.operations import (
+    OBJECT,
+    TEXT,
+    Answers,
+    Body,
+    Operation,
+    Schema,
+    list_of,
+    number,
+    object_of,
+    one_of,
+)
 
 SCHEMAS: Final[Mapping[str, Schema]] = {
     "ControlError": object_of("error message", error=TEXT, message=TEXT, details=OBJECT),
@@ -23,6 +34,14 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         ),
         answers={201: Answers("The key; its text is in this answer and nowhere else.", OBJECT)},
         refusals=(409, 507),
+    ),
+    "POST /_holdfast/keys/{name}/rotate": Operation(
+        body=Body(
+            object_of("", overlap_seconds=number(0, 300, 300)) | {"additionalProperties": False},
+            {"overlap_seconds": 60},
+        ),
+        answers={201: Answers("The new key; its text is in this answer and nowhere else.", OBJECT)},
+        refusals=(404, 409, 507),
     ),
     "DELETE /_holdfast/keys/{name}": Operation(
         answers={200: Answers("The key is revoked.", OBJECT)}, refusals=(409, 507)

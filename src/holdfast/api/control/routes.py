@@ -3,6 +3,7 @@ What the CLI asks of a running server, because an embedded store belongs to exac
 
     GET    /_holdfast/keys            the keys, revoked ones too
     POST   /_holdfast/keys            {"name", "role"?, "tenant"?}: a new key; its text is in this answer and nowhere else
+    POST   /_holdfast/keys/{name}/rotate  {"overlap_seconds"?}: a new key in its place; both are good for so long
     DELETE /_holdfast/keys/{name}     revoke it
     POST   /_holdfast/backup          {"target"}: a copy of the store in a new directory, made while it is in use
 
@@ -16,7 +17,7 @@ from typing import Any, Final
 
 from litestar import delete, get, post
 
-from holdfast.api.control.keys import add_key, new_key_of, revoke_key, shown_key
+from holdfast.api.control.keys import add_key, new_key_of, overlap_of, revoke_key, rotate_key, shown_key
 from holdfast.api.control.operations import OPERATIONS, SCHEMAS
 from holdfast.api.control.refusals import render
 from holdfast.api.http.call import Call
@@ -43,6 +44,18 @@ async def create_key(request: Call) -> Reply:
     services = request.services
     made = await add_key(services.runs.store, services.clock, services.ids, new_key_of(await request.json_body()))
     await services.authenticator.refresh(services.runs.store)
+    return json_reply(made, 201)
+
+
+@post("/_holdfast/keys/{name:str}/rotate", opt=_ADMIN)
+async def rotate(request: Call) -> Reply:
+    """A new key in the place of one; both are good for the overlap."""
+    _check(request)
+    services = request.services
+    overlap = overlap_of(await request.json_body(), services.settings.key_overlap_seconds_max)
+    store, name = services.runs.store, request.path_value("name")
+    made = await rotate_key(store, services.clock, services.ids, name, overlap)
+    await services.authenticator.refresh(store)
     return json_reply(made, 201)
 
 
@@ -91,7 +104,7 @@ def control() -> Api:
     """Everything under `/_holdfast/`."""
     return Api(
         name="control",
-        handlers=(list_keys, create_key, delete_key, backup),
+        handlers=(list_keys, create_key, rotate, delete_key, backup),
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=False,

@@ -18,8 +18,8 @@ import structlog
 
 from holdfast.access import INVOKE, PERMISSIONS, Access, DeclaredKey, Rights
 from holdfast.api.http.stream_tokens import Claims, NotAToken, key_mark, seal, unseal
-from holdfast.clock import Clock
-from holdfast.errors import StoreError, Unauthenticated
+from holdfast.clock import Clock, SystemClock
+from holdfast.errors import KeyRotationPending, StoreError, Unauthenticated
 from holdfast.ids import Ids
 from holdfast.model import ApiKey
 from holdfast.runs import NO_ROLE, Caller
@@ -86,12 +86,15 @@ class Authenticator:
         is_open: bool = False,
         allow_bearer: bool = True,
         bearers: Bearers | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.is_open = is_open
+        self._clock = clock or SystemClock()
         self.bearers = bearers
         self._allow_bearer = allow_bearer
         self._fixed = {grant.hash: grant for grant in fixed}
         self._stored: dict[str, Grant] = {}
+        self._replaced: frozenset[str] = frozenset()  # hashes of rotated keys whose overlap is over
         names = [KEY_HEADERS[0], *([header.lower().encode()] if header else []), *KEY_HEADERS[1:]]
         self._headers: tuple[bytes, ...] = tuple(dict.fromkeys(names))
         self._wanted = _wanted(header, allow_bearer=allow_bearer, takes_tokens=bearers is not None)
@@ -144,6 +147,8 @@ class Authenticator:
         digest = hashlib.sha256(key).hexdigest()
         # The lookup is by a hash, whose timing tells nothing about the key.
         grant = self._stored.get(digest) or self._fixed.get(digest)
+        if grant is None and digest in self._replaced:
+            raise KeyRotationPending("this API key was replaced by a newer one", reason="invalid_credentials")
         if grant is None or not hmac.compare_digest(grant.hash, digest):
             raise Unauthenticated("this API key is not known, or was revoked", reason="invalid_credentials")
         return grant
@@ -220,14 +225,16 @@ class Authenticator:
 
     async def refresh(self, store: Store) -> None:
         """Take over what the store's key rows say now."""
-        rows = await store.keys()
+        rows, now = await store.keys(), self._clock.now()
+        newest = newest_of(rows)
         before, after = self._stored, dict[str, Grant]()
         for row in rows:
-            if row.revoked_at is None:
+            if is_in_force(row, newest[row.name], now):
                 caller = Caller(row.name, row.tenant, row.role)
                 known = before.get(row.hash)
                 after[row.hash] = known if known is not None and known.caller == caller else Grant(caller, row.hash)
         self._stored = after
+        self._replaced = frozenset(row.hash for row in rows if row.hash not in after and was_rotated(row, rows))
         if after != before:
             self._makers = None
         for grant in before.values():
@@ -264,6 +271,29 @@ def _wanted(header: str | None, *, allow_bearer: bool, takes_tokens: bool) -> st
     if takes_tokens:
         return f"send a token as Authorization: Bearer, or {key}"
     return f"send {key}{', or as Authorization: Bearer' if allow_bearer else ''}"
+
+
+def newest_of(rows: Sequence[ApiKey]) -> dict[str, ApiKey]:
+    """The last key of each name."""
+    return {row.name: row for row in sorted(rows, key=lambda row: row.created_at)}
+
+
+def is_in_force(key: ApiKey, newest: ApiKey, now: int) -> bool:
+    """
+    Whether a key is good at this time. One that was rotated has its end in the future, and is good until then as long as
+    the key that replaced it is.
+    """
+    if key.revoked_at is None:
+        return True
+    return key.revoked_at > now and newest is not key and is_in_force(newest, newest, now)
+
+
+def was_rotated(key: ApiKey, rows: Sequence[ApiKey]) -> bool:
+    """Whether a newer key of its name came before its end: after a revocation a name is free, and not before."""
+    return key.revoked_at is not None and any(
+        row.name == key.name and row.hash != key.hash and key.created_at <= row.created_at <= key.revoked_at
+        for row in rows
+    )
 
 
 def key_hash(key: str) -> str:

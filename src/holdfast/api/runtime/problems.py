@@ -28,6 +28,7 @@ _CODES: Final[Mapping[str, tuple[int, str]]] = {
     "idempotency_key_reused": (422, "IDEMPOTENCY_KEY_REUSED"),
     "policy_violation": (400, "POLICY_VIOLATION"),
     "unauthorized": (401, "AUTH_ERROR"),
+    "key_rotation_pending": (401, "AUTH_ERROR"),
     "forbidden": (403, "FORBIDDEN"),
     "not_found": (404, "NOT_FOUND"),
     "not_enabled": (404, "NOT_ENABLED"),
