@@ -330,11 +330,12 @@ def test_a_body_is_the_row_as_of_the_event() -> None:
 
 
 def test_a_body_that_is_too_long_loses_nodes_then_texts_but_no_pending_call() -> None:
+    pending = [{"call_id": "c", "arguments": "y" * 1000}]
+
     def node(size: int) -> dict[str, Any]:
         response = {"call_id": "c", "output": "o"}
-        return {"full_output": "x" * size, "tool_call_requests": [], "tool_call_responses": [response]}
+        return {"full_output": "x" * size, "tool_call_requests": pending, "tool_call_responses": [response]}
 
-    pending = [{"call_id": "c", "arguments": "y" * BODY_BYTES_MAX}]
     body = {"result": "r", "initial_inputs": {"strings": {"1": "in"}, "images": {}}, "pending_tool_calls": []}
 
     short = msgspec.json.decode(fitting(body | {"executed_node_records": [node(10), node(10)], "truncated": False}))
@@ -348,7 +349,11 @@ def test_a_body_that_is_too_long_loses_nodes_then_texts_but_no_pending_call() ->
     (last,) = longest["executed_node_records"]
     assert (last["full_output"], last["tool_call_responses"][0]["output"], longest["result"]) == ("", "", "")
     assert (longest["initial_inputs"], longest["truncated"]) == ({"strings": {}, "images": {}}, True)
-    assert longest["pending_tool_calls"] == pending
+    assert longest["pending_tool_calls"] == last["tool_call_requests"] == pending
+    (over,) = msgspec.json.decode(fitting(body | {"executed_node_records": [node(BODY_BYTES_MAX)]}))[
+        "executed_node_records"
+    ]
+    assert over["tool_call_requests"] == [{"call_id": "c", "arguments": "{}"}]
 
 
 def an_endpoint(**fields: Any) -> Endpoint:

@@ -130,7 +130,8 @@ def fitting(body: dict[str, Any]) -> bytes:
     encoded = msgspec.json.encode(body)
     if len(encoded) <= BODY_BYTES_MAX:
         return encoded
-    nodes = [_emptied(node) for node in body["executed_node_records"]]
+    is_open = bool(body["pending_tool_calls"])  # then the last node's requests are those
+    nodes = [_emptied(node, keeps_requests=is_open) for node in body["executed_node_records"]]
     body |= {
         "executed_node_records": nodes,
         "result": None if body["result"] is None else "",
@@ -139,9 +140,10 @@ def fitting(body: dict[str, Any]) -> bytes:
     return msgspec.json.encode(body)
 
 
-def _emptied(node: dict[str, Any]) -> dict[str, Any]:
+def _emptied(node: dict[str, Any], *, keeps_requests: bool) -> dict[str, Any]:
+    requests = node["tool_call_requests"]
     return node | {
         "full_output": "",
-        "tool_call_requests": [{**item, "arguments": "{}"} for item in node["tool_call_requests"]],
+        "tool_call_requests": requests if keeps_requests else [{**item, "arguments": "{}"} for item in requests],
         "tool_call_responses": [{**item, "output": ""} for item in node["tool_call_responses"]],
     }
