@@ -339,6 +339,27 @@ async def test_a_stopped_sender_gives_back_what_was_on_its_way(
     assert [body for _, _, body in receiver.requests] == [b"r1 0", b"r1 0"]
 
 
+async def test_a_replay_during_an_attempt_is_not_lost(
+    store: Store, clock: HeldClock, hooks: Webhooks, receiver: Receiver
+) -> None:
+    endpoint = await hooks.create(CALLER, url=URL)
+    await happen(store)
+    receiver.gates[URL] = asyncio.Event()
+    await hooks.sender.turn()
+    await receiver.came.wait()
+    clock.advance(1)
+    assert await hooks.replay(CALLER, endpoint.endpoint_id, status="pending") == 1
+    receiver.gates[URL].set()
+    await hooks.sender.settled()
+    between = await only(store, endpoint)
+    await turn(hooks.sender)
+
+    assert (between.status, between.tries, len(msgspec.json.decode(between.attempts))) == ("pending", 0, 1)
+    assert len(receiver.requests) == 2
+    delivery = await only(store, endpoint)
+    assert (delivery.status, len(msgspec.json.decode(delivery.attempts))) == ("delivered", 2)
+
+
 async def test_an_event_that_cannot_be_encoded_holds_up_no_other(
     store: Store, hooks: Webhooks, receiver: Receiver
 ) -> None:

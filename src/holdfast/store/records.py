@@ -59,8 +59,11 @@ class Records(Protocol):
         """Those that were taken are somebody's until then."""
         ...
 
-    async def put_delivery(self, delivery: Delivery) -> None:
-        """Note what became of an attempt; whoever took it has it no more. A held one stays held."""
+    async def put_delivery(self, delivery: Delivery, *, due: int | None = None) -> None:
+        """
+        Note what became of an attempt; whoever took it has it no more. A held one stays held. One that was due at `due`,
+        and was scheduled anew since, stays so: only the attempt is noted.
+        """
         ...
 
     async def deliveries(

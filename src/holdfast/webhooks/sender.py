@@ -247,7 +247,7 @@ class Sender:
         at = self._clock.now()
         outcome = await self.post(endpoint, delivery, at)
         after = self.after(delivery, outcome, at)
-        await self._store.put_delivery(after)
+        await self._store.put_delivery(after, due=delivery.next_attempt_at)
         await self._note(endpoint, outcome)
         return after
 

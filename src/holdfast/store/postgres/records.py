@@ -96,9 +96,9 @@ class PostgresRecords:
     async def keep_deliveries(self, delivery_ids: Sequence[str], until: int) -> None:
         await self._fetch(SQL["keep_deliveries"], until, list(delivery_ids))
 
-    async def put_delivery(self, delivery: Delivery) -> None:
+    async def put_delivery(self, delivery: Delivery, *, due: int | None = None) -> None:
         names = ("delivery_id", "status", "attempts", "tries", "next_attempt_at")
-        await self._fetch(SQL["put_delivery"], *(getattr(delivery, name) for name in names))
+        await self._fetch(SQL["put_delivery"], *(getattr(delivery, name) for name in names), due)
 
     async def deliveries(
         self,

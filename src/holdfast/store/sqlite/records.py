@@ -71,9 +71,10 @@ class SQLiteRecords:
     async def keep_deliveries(self, delivery_ids: Sequence[str], until: int) -> None:
         await self._change(_execute, "keep_deliveries", (until, json_text(delivery_ids)))
 
-    async def put_delivery(self, delivery: Delivery) -> None:
+    async def put_delivery(self, delivery: Delivery, *, due: int | None = None) -> None:
         names = ("delivery_id", "status", "attempts", "tries", "next_attempt_at")
-        await self._change(_execute, "put_delivery", {name: getattr(delivery, name) for name in names})
+        given = {name: getattr(delivery, name) for name in names} | {"due": due}
+        await self._change(_execute, "put_delivery", given)
 
     async def deliveries(
         self,

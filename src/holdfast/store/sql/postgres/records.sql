@@ -82,8 +82,14 @@ UPDATE holdfast.deliveries SET locked_until = $1 WHERE locked_until > 0 AND deli
 
 -- name: put_delivery
 UPDATE holdfast.deliveries SET
-    status = CASE WHEN status = 'held' AND $2 = 'pending' THEN status ELSE $2 END,
-    attempts = $3, tries = $4, next_attempt_at = $5, locked_until = 0
+    status = CASE
+        WHEN status = 'held' AND $2 = 'pending' THEN status
+        WHEN status = 'pending' AND next_attempt_at <> $6::bigint THEN status
+        ELSE $2
+    END,
+    tries = CASE WHEN status = 'pending' AND next_attempt_at <> $6::bigint THEN tries ELSE $4 END,
+    next_attempt_at = CASE WHEN status = 'pending' AND next_attempt_at <> $6::bigint THEN next_attempt_at ELSE $5 END,
+    attempts = $3, locked_until = 0
 WHERE delivery_id = $1
 
 -- name: deliveries

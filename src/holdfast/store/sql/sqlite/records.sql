@@ -58,8 +58,16 @@ WHERE locked_until > 0 AND delivery_id IN (SELECT value FROM json_each(?))
 
 -- name: put_delivery
 UPDATE deliveries SET
-    status = CASE WHEN status = 'held' AND :status = 'pending' THEN status ELSE :status END,
-    attempts = :attempts, tries = :tries, next_attempt_at = :next_attempt_at, locked_until = 0
+    status = CASE
+        WHEN status = 'held' AND :status = 'pending' THEN status
+        WHEN status = 'pending' AND next_attempt_at <> :due THEN status
+        ELSE :status
+    END,
+    tries = CASE WHEN status = 'pending' AND next_attempt_at <> :due THEN tries ELSE :tries END,
+    next_attempt_at = CASE
+        WHEN status = 'pending' AND next_attempt_at <> :due THEN next_attempt_at ELSE :next_attempt_at
+    END,
+    attempts = :attempts, locked_until = 0
 WHERE delivery_id = :delivery_id
 
 -- name: deliveries
