@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
 import pytest
 
+from holdfast.api import engine as engine_api
 from tests.integration.engine.support import AGENTS, Engine
 from tests.support.server import KEY, ServerProcess, running_server
 
@@ -161,6 +164,8 @@ RIGHT: dict[str, dict[str, Any]] = {
     "/memory/knowledge/search": {"query": "x"},
     "/memory/import": {"format": "holdfast-memory", "version": 1},
     "/feedback": {"task_id": "done", "feedback_type": "positive"},
+    "/assets/connect": {"server_name": "x"},
+    "/assets/callback": {"code": "x", "state": "x"},
 }
 
 
@@ -311,3 +316,60 @@ def test_paths_and_methods_that_do_not_exist(engine: Engine, method: str, path: 
 
     check(response, status, code)
     assert (status == 405) == ("allow" in response.headers)
+
+
+# Random rubbish, the same in each run
+
+
+def endpoints(*methods: str) -> list[tuple[str, str, str]]:
+    """Method, path with an id in each place, and the path as it is declared."""
+    found = []
+    for handler in engine_api.api().handlers:
+        for declared in (re.sub(r":\w+}", "}", path) for path in handler.paths):
+            filled = re.sub(r"{\w+}", "none", declared.replace("{store}", "knowledge"))
+            found += [(str(method), filled, declared) for method in handler.http_methods if str(method) in methods]
+    return sorted(found)
+
+
+def rubbish(random: Random, depth: int = 2) -> Any:
+    """A JSON value of any kind."""
+    leaves: list[Any] = [None, True, -1, 10**15, 1.5, "", "x", "\u2028\0", "9" * 300, "%00../", "2026-13-45T99:99Z"]
+    if depth and random.random() < 0.4:
+        return [rubbish(random, depth - 1) for _ in range(random.randint(0, 3))]
+    if depth and random.random() < 0.4:
+        return {random.choice(["type", "source", "", "é", "id"]): rubbish(random, depth - 1) for _ in range(2)}
+    return random.choice(leaves)
+
+
+@pytest.mark.parametrize(("method", "path", "declared"), endpoints("POST", "PUT"))
+def test_random_bodies_are_refused_with_a_field(engine: Engine, method: str, path: str, declared: str) -> None:
+    """Each is wrong for certain, by a field that nothing has; others of its fields may be wrong before that."""
+    operation = engine_api.api().operations[f"{method} {declared}"]
+    assert operation.body is not None
+    schema = operation.body.schema
+    names = list(schema.get("properties", {})) if isinstance(schema, Mapping) else []
+    random = Random(f"{method} {path}")
+
+    for _ in range(25):
+        body = {name: rubbish(random) for name in names if random.random() < 0.5} | {
+            "nothing has this": rubbish(random)
+        }
+        answer = engine.client.request(method, path, json=body)
+        assert check(answer, 422, "INVALID_REQUEST")["details"]["field"], (body, answer.text)
+
+
+@pytest.mark.parametrize(("method", "path", "declared"), endpoints("GET", "DELETE"))
+def test_random_queries_are_no_failure(engine: Engine, method: str, path: str, declared: str) -> None:
+    """What happens to fit is answered; what does not names its parameter."""
+    operation = engine_api.api().operations[f"{method} {declared}"]
+    names = [one.name for one in operation.parameters if one.where == "query"]
+    random = Random(f"{method} {path}")
+
+    for _ in range(25):
+        query = {name: str(rubbish(random, 0)) for name in names if random.random() < 0.7}
+        if "follow" in names:
+            query["follow"] = random.choice(["0", "2", "x"])
+        answer = engine.client.request(method, path, params=query)
+        assert answer.status_code < 500, (query, answer.text)
+        if answer.status_code == 422:
+            assert answer.json()["details"]["field"] in names, (query, answer.text)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
@@ -127,7 +129,9 @@ def _transport(server: McpServer, credential: Credential | None, statuses: _Stat
         env = dict(server.env)
         if credential is not None and server.key_env is not None:
             env[server.key_env] = credential.secret
-        return StdioTransport(server.command or "", list(server.args), env=env, keep_alive=False)
+        # What it writes to its standard error may hold the credential, and would come into our log.
+        log_file = Path(os.devnull)
+        return StdioTransport(server.command or "", list(server.args), env=env, keep_alive=False, log_file=log_file)
     headers = dict(server.headers)
     if credential is not None:
         headers[server.key_header] = server.key_prefix + credential.secret
