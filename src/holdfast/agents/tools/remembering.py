@@ -104,8 +104,10 @@ class _Writer:
         fields: dict[str, Any] = msgspec.to_builtins(input)
         item_id = fields.pop("id", None) or item_id_of(call)
         if self._store == "knowledge":
-            fields |= {"valid_from": None, "valid_until": None}
+            # In the order in which items are shown elsewhere.
+            fields = {name: fields[name] for name in ("subject", "content", "type")}
         else:
+            fields = {name: fields[name] for name in ("key", "description", "value")}
             fields |= {"occurred_at": self._memory.now(), "task_id": call.context.thread_id}
         written = await write_item(self._memory, call, Draft(store=self._store, item_id=item_id, fields=fields))
         return {"status": "written", "id": written.item.item_id}
