@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +81,18 @@ def test_every_error_has_a_listed_code_and_the_three_fields(kind: type[errors.Ho
     body = json.loads(reply.body)
     assert body["error"] in LISTED.get(reply.status, set()) | BELOW_HTTP.get(reply.status, set()), (kind, body)
     assert set(body) <= {"error", "message", "details"}
+
+
+def test_the_documented_table_and_the_codes_are_equal() -> None:
+    section = (Path(__file__).parents[2] / "docs" / "api" / "engine.md").read_text().partition("\n## Errors\n")[2]
+    documented: dict[int, set[str]] = {}
+    for line in section.splitlines():
+        if found := re.match(r"\| (\d{3}) \| (`[^|]+`) \|", line):
+            documented.setdefault(int(found[1]), set()).update(re.findall(r"`(\w+)`", found[2]))
+
+    # This API has no WebSockets, so that none of its callers meets the answer to a handshake.
+    below = {status: codes for status, codes in BELOW_HTTP.items() if status != 426}
+    assert documented == {status: LISTED.get(status, set()) | below.get(status, set()) for status in {*LISTED, *below}}
 
 
 def test_an_error_that_is_not_ours_tells_its_request_alone() -> None:

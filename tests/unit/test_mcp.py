@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.agents.mcp import Mcp, McpServer, Pending, RemoteTool, load_servers
 from holdfast.agents.mcp.circuit import FAILURES_MAX, OPEN_SECONDS, Circuits
-from holdfast.agents.mcp.oauth import challenge_of
+from holdfast.agents.mcp.oauth import Tokens, challenge_of
 from holdfast.agents.mcp.servers import OAuth
 from holdfast.agents.mcp.vault import Credential, Vault
 from holdfast.clock import HeldClock
@@ -110,6 +110,28 @@ async def test_neither_state_nor_verifier_is_kept_in_the_clear() -> None:
     verifier = Vault(KEY).open(json.loads(kept.body)["sealed"])
     assert verifier not in kept.body
     assert 43 <= len(verifier) <= 128  # RFC 7636, section 4.1
+
+
+@pytest.mark.parametrize(("refresh_token", "status"), [(None, "expired"), ("again", "connected")])
+async def test_a_token_that_is_over_is_shown_as_expired_unless_it_can_be_renewed(
+    monkeypatch: pytest.MonkeyPatch, refresh_token: str | None, status: str
+) -> None:
+    world = World()
+    state = await world.state()
+
+    async def exchanged(*_: Any, **__: Any) -> Tokens:
+        return Tokens(Credential("secret", refresh_token), expires_in=100.0)
+
+    async def listed(*_: Any) -> list[RemoteTool]:
+        return []
+
+    monkeypatch.setattr("holdfast.agents.mcp.oauth.exchange_code", exchanged)
+    monkeypatch.setattr("holdfast.agents.mcp.session.list_tools", listed)
+    made = await world.mcp.finish(state, "code")
+    world.clock.advance(100)
+
+    assert made.status == "connected"
+    assert [one.status for one in await world.mcp.connections("a")] == [status]
 
 
 def test_the_challenge_is_that_of_the_specification() -> None:

@@ -183,6 +183,7 @@ def test_a_wrong_key_connects_nothing(world: World, client: httpx.Client) -> Non
     refused = client.post("/assets/connect", json={"server_name": "keyed", "server_config": {"api_key": CANARY}})
 
     assert (refused.status_code, refused.json()["error"]) == (401, "MCP_TOKEN_EXPIRED")
+    assert set(refused.json()["details"]) == {"ref_id"}
     assert CANARY not in refused.text
     assert client.get("/assets/connections").json() == []
 

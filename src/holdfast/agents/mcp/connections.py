@@ -63,6 +63,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scopes: tuple[str, ...] = ()
     expires_at: int | None = None
     sealed: str | None = None
+    can_renew: bool = False
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -327,7 +328,10 @@ class Mcp:
         await _load()
         from holdfast.agents.mcp import session
 
-        listed = await session.list_tools(server, ref_id, None if tokens is None else tokens.credential)
+        try:
+            listed = await session.list_tools(server, ref_id, None if tokens is None else tokens.credential)
+        except McpTokenExpired as exc:
+            raise McpTokenExpired(exc.message, ref_id=ref_id) from None
         record = self._record(tenant, ref_id, server, tokens, created_at=self._clock.now())
         await self._store.put_records([record])
         for other in await self._store.records(KIND, tenant=tenant):
@@ -369,6 +373,7 @@ class Mcp:
             scopes=() if tokens is None else tokens.scopes,
             expires_at=None if expires_in is None else now + int(expires_in * SECOND),
             sealed=None if tokens is None else self._vault.seal_credential(tokens.credential),
+            can_renew=tokens is not None and tokens.credential.refresh_token is not None,
         )
         return Record(
             kind=KIND,
@@ -388,7 +393,9 @@ class Mcp:
 
     def _shown(self, record: Record) -> Connection:
         body = _body(record)
-        return Connection(record.name, body.server, body.status, body.scopes, body.expires_at)
+        is_over = body.expires_at is not None and body.expires_at <= self._clock.now() and not body.can_renew
+        status = "expired" if is_over else body.status
+        return Connection(record.name, body.server, status, body.scopes, body.expires_at)
 
     def _forget(self, ref_id: str) -> None:
         self._listed.pop(ref_id, None)
