@@ -106,6 +106,12 @@ async def test_without_the_model_words_alone_are_searched(
     assert await found(memory, "invoice") == ["the invoice is here", "the bill is there"]
 
 
+async def test_an_empty_text_finds_nothing(memory: Memory) -> None:
+    await know(memory, "the invoice is here")
+
+    assert await found(memory, " ") == []
+
+
 async def test_more_items_than_go_to_the_model_at_once(memory: Memory) -> None:
     await know(memory, *(f"number {n}" for n in range(150)), "the invoice is here")
 

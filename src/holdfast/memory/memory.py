@@ -152,7 +152,7 @@ class Memory:
             return []
 
     async def _asked(self, query: str) -> Nearest | None:
-        if self.embedder is None:
+        if self.embedder is None or not query.strip():
             return None
         try:
             async with asyncio.timeout(ASK_SECONDS):
