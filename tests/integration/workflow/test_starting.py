@@ -143,8 +143,10 @@ def test_rows_of_children_and_of_other_apis(client: httpx.Client) -> None:
     child = children[0]["task_id"]
     below = client.get(f"/api/workflow/runs/by-parent/{family.number}", params={"recursive": "true"}).json()
     call = start_of(client, child)
+    asking = family.status()["task_info"]["children"]
     client.post(f"/api/agent/clock/{child}/tool_responses", json={"results": [result(call)]})
     row = family.ended()
+    over = family.status()["task_info"]["children"]
     other = client.post("/agents/say/runs", json={"strings": {"1": "z"}}).json()
     number = client.get(f"/runs/{other['run_id']}?wait=20").json()["number"]
     foreign = client.get(f"/api/workflow/run/{number}").json()
@@ -152,9 +154,18 @@ def test_rows_of_children_and_of_other_apis(client: httpx.Client) -> None:
     assert [(item["task_id"], item["parent_task_id"], item["agent_id"]) for item in below] == [
         (child, family.number, CLOCK_ID)
     ]
+    assert asking == [{"task_id": child, "agent_id": CLOCK_ID, "status": "awaiting_tool_calls"}]
+    assert over == [{"task_id": child, "agent_id": CLOCK_ID, "status": "completed"}]
     assert row["result"] == "It is ok."
     assert (foreign["environment"], foreign["metadata"]) == ("production", {})
     assert foreign["initial_inputs"] == {"strings": {"1": '{"strings":{"1":"z"}}'}, "images": {}}
+
+
+@pytest.mark.one_store("what is declared of an agent does not depend on the store")
+def test_rows_have_the_version_that_their_agent_declares(client: httpx.Client) -> None:
+    rows = [start(client, agent, "x").ended() for agent in ("tagged", "say")]
+
+    assert [row["version"] for row in rows] == [3, 1]
 
 
 def start_of(client: httpx.Client, number: int) -> str:

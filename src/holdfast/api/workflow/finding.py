@@ -1,4 +1,4 @@
-"""What a path names: an agent by UUID or name, a run by its number; and the picture of a run as it is now."""
+"""What a path names: an agent by UUID or name, a run by its number; and the state of a run as it is now."""
 
 from __future__ import annotations
 
@@ -6,32 +6,22 @@ import asyncio
 import re
 import uuid
 from collections.abc import Sequence
-from typing import Final
-
-import msgspec
+from typing import Any, Final
 
 from holdfast.api.http.call import Call
 from holdfast.api.workflow.refusals import WorkflowRefusal
-from holdfast.api.workflow.rows import State, text_of
+from holdfast.api.workflow.rows import State, child_of, text_of
 from holdfast.errors import AgentNotFound, RunNotFound
 from holdfast.execution.codec import decode_result
-from holdfast.execution.program import Program
+from holdfast.execution.program import Program, spec_of
 from holdfast.ids import is_uuid
-from holdfast.model import Interrupt, Run
+from holdfast.model import Run
 from holdfast.runs import Caller, Runs
 from holdfast.store.base import RunQuery
 
 _TASK: Final = re.compile(r"[1-9][0-9]{0,15}\Z")
 PAGE_BYTES: Final = 4 * 1024 * 1024
 CHILDREN_MAX: Final = 1000
-
-
-class Picture(msgspec.Struct, frozen=True):
-    """A run at one moment: its events up to the row's tail, folded, with its interrupts and children."""
-
-    state: State
-    interrupts: Sequence[Interrupt]
-    children: Sequence[Run]
 
 
 def as_uuid(text: str) -> str | None:
@@ -51,6 +41,12 @@ def find_agent(runs: Runs, given: str) -> Program:
         if name == given or (wanted is not None and runs.agent_id(name) == wanted):
             return runs.agent(name)
     raise AgentNotFound(f"this server serves no agent {given!r}")
+
+
+def version_of(program: Program) -> int:
+    """The declared version where it is a whole number, else 1."""
+    text = spec_of(program).version
+    return int(text) if text.isdigit() and text.isascii() and len(text) < 16 else 1
 
 
 def task_number(request: Call) -> int:
@@ -88,6 +84,9 @@ async def find_run(request: Call, *, agent: str | None = None) -> Run:
 async def fold(runs: Runs, run: Run) -> State:
     """The state of a run as of the last event of its row."""
     state, after = State(run), run.first_sequence - 1
+    program = runs.worker.programs.get(run.agent)
+    if program is not None:
+        state.version = version_of(program)
     while after < run.tail_sequence:
         segments = await runs.store.segments(run.number, after=after, bytes_max=PAGE_BYTES)
         if not segments:
@@ -117,13 +116,16 @@ async def with_texts(runs: Runs, state: State, *, bytes_max: int | None = None) 
     return state
 
 
-async def picture(runs: Runs, caller: Caller, run: Run) -> Picture:
-    """Everything that a status shows of a run."""
-    state = await fold(runs, run)
-    return Picture(state, await runs.store.interrupts(run.number), await children_of(runs, caller, run))
-
-
 async def children_of(runs: Runs, caller: Caller, run: Run) -> Sequence[Run]:
     """The runs that this run started, oldest first."""
     found = await runs.store.runs(RunQuery(tenant=caller.tenant, parent=run.number, limit=CHILDREN_MAX))
     return found[::-1]
+
+
+async def shown_children(runs: Runs, caller: Caller, run: Run) -> list[dict[str, Any]]:
+    """The same as a status shows them; the calls of one that awaits them are asked under its own number."""
+    shown = []
+    for child in await children_of(runs, caller, run):
+        interrupts = [] if child.status.is_final else await runs.store.interrupts(child.number)
+        shown.append(child_of(child, interrupts))
+    return shown

@@ -13,7 +13,7 @@ from holdfast.api.http.errors import InvalidQuery
 from holdfast.api.http.sse import EventStream
 from holdfast.api.http.subscribers import Subscribed
 from holdfast.api.runtime.position import Cursor, read_cursor
-from holdfast.api.workflow.finding import children_of, fold, with_texts
+from holdfast.api.workflow.finding import fold, shown_children, with_texts
 from holdfast.api.workflow.rows import TEXT_BYTES_MAX, State, task_status
 from holdfast.journal import Reader, Signal
 from holdfast.model import Run
@@ -60,7 +60,7 @@ class Task:
         run = self.state.run
         await with_texts(self._runs, self.state, bytes_max=TEXT_BYTES_MAX)
         interrupts = await self._runs.store.interrupts(run.number)
-        children = await children_of(self._runs, self._caller, run)
+        children = await shown_children(self._runs, self._caller, run)
         return task_status(self.state, interrupts, children, self._runs.worker.clock.now())
 
 

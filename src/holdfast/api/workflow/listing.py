@@ -10,6 +10,7 @@ from holdfast.agents.registry import is_internal
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
 from holdfast.api.http.reply import json_reply
+from holdfast.api.workflow.finding import version_of
 from holdfast.api.workflow.registry import tool_names
 from holdfast.execution.program import Program, spec_of
 
@@ -41,12 +42,6 @@ def tags_of(program: Program) -> list[str]:
     """The texts under `tags` in what is declared of an agent."""
     given: Any = spec_of(program).metadata.get("tags")
     return [tag for tag in given if isinstance(tag, str)] if isinstance(given, list) else []
-
-
-def version_of(program: Program) -> int:
-    """The declared version where it is a whole number, else 1."""
-    text = spec_of(program).version
-    return int(text) if text.isdigit() and text.isascii() and len(text) < 16 else 1
 
 
 HANDLERS: Final = (list_workflows,)

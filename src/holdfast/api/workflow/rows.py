@@ -61,6 +61,7 @@ class State:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.version = 1  # of the agent, as it is declared where the run is looked at
         self.seq = 0
         self.ended: str | None = None
         self.end: dict[str, Any] = {}
@@ -285,8 +286,10 @@ def claim_of(part: Part, now: int) -> dict[str, Any] | None:
     return {"worker": part.claim_worker, "claim": part.claim_number, "lease_until": format_time(part.claim_until)}
 
 
-def task_status(state: State, interrupts: Sequence[Interrupt], children: Sequence[Run], now: int) -> dict[str, Any]:
-    """The `task_status` of statuses and streams."""
+def task_status(
+    state: State, interrupts: Sequence[Interrupt], children: Sequence[dict[str, Any]], now: int
+) -> dict[str, Any]:
+    """The `task_status` of statuses and streams; for `children` see `child_of`."""
     run = state.run
     nodes, is_truncated = short_nodes_of(state)
     return {
@@ -304,20 +307,24 @@ def task_status(state: State, interrupts: Sequence[Interrupt], children: Sequenc
             "round": state.round,
             "pending_tool_calls": pending_calls(state, interrupts, now),
             "waiting_for": list(state.waiting.values()),
-            "children": [
-                {"task_id": child.number, "agent_id": child.agent_id, "status": status_word(child)}
-                for child in children
-            ],
+            "children": list(children),
             "truncated": is_truncated,
         },
     }
 
 
-def status_word(run: Run) -> str:
-    """The status of a run of which only the row is known; a row does not tell what it waits for."""
-    if run.status is Status.QUEUED:
-        return "pending" if run.lease_epoch == 0 else "running"  # nobody ever held it
-    return "running" if run.status is Status.WAITING else run.status.value
+def child_of(run: Run, interrupts: Sequence[Interrupt]) -> dict[str, Any]:
+    """A run as the status of the one that started it shows it."""
+    return {"task_id": run.number, "agent_id": run.agent_id, "status": status_word(run, interrupts)}
+
+
+def status_word(run: Run, interrupts: Sequence[Interrupt]) -> str:
+    """The word for where a run stands, from its row and its interrupts, without its events."""
+    if run.status.is_final:
+        return run.status.value
+    if any(item.kind is Kind.TOOL and item.is_pending for item in interrupts):
+        return "awaiting_tool_calls"
+    return "pending" if run.status is Status.QUEUED and run.lease_epoch == 0 else "running"
 
 
 def facts_of(run: Run) -> dict[str, Any]:
@@ -337,7 +344,7 @@ def initial_inputs(run: Run) -> dict[str, Any]:
     return {"strings": {"1": text_of(value)}, "images": {}}
 
 
-def row_of(state: State, *, version: int = 1, parent: int | None = None, with_nodes: bool = True) -> dict[str, Any]:
+def row_of(state: State, *, with_nodes: bool = True) -> dict[str, Any]:
     """A run as one flat row, as of the last event that the state has."""
     run, facts, end = state.run, facts_of(state.run), state.end
     nodes = nodes_of(state) if with_nodes else []
@@ -350,7 +357,7 @@ def row_of(state: State, *, version: int = 1, parent: int | None = None, with_no
         "agent_id": run.agent_id,
         "workflow_id": run.agent_id,
         "agent_name": run.agent,
-        "version": version,
+        "version": state.version,
         "environment": facts.get("environment", "production"),
         "status": state.status,
         "result": state.result,
@@ -362,7 +369,7 @@ def row_of(state: State, *, version: int = 1, parent: int | None = None, with_no
         "num_steps": len(state.nodes) + (state.open_round is not None),
         "metadata": facts.get("metadata", {}),
         "initial_inputs": initial_inputs(run),
-        "parent_task_id": run.parent if parent is None else parent,
+        "parent_task_id": run.parent,
         "subgraph_task_id": None,
         "tenant_id": facts.get("tenant_id") or (run.tenant if run.tenant != "default" else None),
         "failure_code": end.get("code") if is_failed else None,
