@@ -10,8 +10,9 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
 import uvicorn
@@ -34,6 +35,13 @@ def mcp_server() -> MCPServer[Any]:
         """Fails."""
         raise ToolError("out of paper")
 
+    @server.tool()
+    async def hold() -> str:
+        """Does not end before its test says so."""
+        FakeServers.held.append(time.monotonic())
+        await asyncio.to_thread(FakeServers.is_released.wait)
+        return "held"
+
     @server.tool(annotations=ToolAnnotations(read_only_hint=True))
     def tell() -> str:
         """Tells what a server should not tell: the credential, and the environment."""
@@ -47,6 +55,8 @@ class FakeServers:
     """The HTTP side: `/mcp` asks for a bearer token out of `accepted` (None: for none), `/token` is OAuth's."""
 
     last_token = ""
+    held: ClassVar[list[float]] = []  # when the tool `hold` was called
+    is_released: ClassVar[threading.Event] = threading.Event()
 
     def __init__(self) -> None:
         self.url = ""
@@ -55,6 +65,7 @@ class FakeServers:
         self.mcp_requests = 0
         self.token_requests: list[dict[str, str]] = []
         self.token_answers: list[tuple[int, dict[str, Any]]] = []  # used from the front; the last one stays
+        self._sse: Any = mcp_server().sse_app()
         self._app: Any = mcp_server().streamable_http_app(json_response=True, stateless_http=True)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -72,7 +83,8 @@ class FakeServers:
             if self.accepted is not None and token not in self.accepted:
                 await _answer(send, 401, {"told": token})
             else:
-                await self._app(scope, receive, send)
+                app = self._sse if scope["path"].startswith(("/sse", "/messages")) else self._app
+                await app(scope, receive, send)
 
     async def _token(self, receive: Any, send: Any) -> None:
         body = b""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -18,7 +20,7 @@ import pytest
 from tests.integration.engine.support import Engine
 from tests.support.mcp_server import FakeServers, fake_servers
 from tests.support.server import ServerProcess, running_server
-from tests.support.sse import Frame
+from tests.support.sse import Frame, events
 
 FAKE = Path(__file__).parents[2] / "support" / "mcp_server.py"
 AGENTS = Path(__file__).parents[2] / "support" / "mcp_agents.py"
@@ -54,6 +56,7 @@ def catalog(directory: Path, url: str) -> Path:
             "auth_method": "api_key",
             "key_env": "FAKE_KEY",
         },
+        "events": {"transport": "sse", "url": f"{url}/sse", "auth_method": "api_key"},
         "gone": {"transport": "streamable_http", "url": "http://127.0.0.1:9/mcp"},
     }
     (directory / "mcp_servers.json").write_text(json.dumps({"mcpServers": servers}))
@@ -144,6 +147,13 @@ def test_a_connected_server_gives_its_tools_to_the_assistant(client: httpx.Clien
     assert (result(found)["tool"], result(found)["output"]) == ("open.add", "5")
     assert found[-1].data["output"] == "success: 5"
     assert client.get("/assets/servers").json()[0]["status"] == "connected"
+
+
+def test_a_server_over_sse_gets_its_key_with_every_request(world: World, client: httpx.Client, task_id: str) -> None:
+    world.fake.accepted = {CANARY}
+    connect(client, "events", api_key=CANARY)
+
+    assert result(call(client, "events__add", task_id, a=2, b=3))["output"] == "5"
 
 
 def test_after_disconnecting_its_tools_are_gone(client: httpx.Client, task_id: str) -> None:
@@ -303,3 +313,42 @@ def test_no_credential_is_in_answers_journal_log_or_store(world: World, client: 
         assert canary.encode() not in kept
         assert canary not in frames
         assert not any(canary in body for body in bodies)
+
+
+def test_a_call_that_a_crash_cut_off_is_not_made_again_without_asking(tmp_path: Path) -> None:
+    """The server does not say that the tool only reads; whether it did its work, only a person can find out."""
+    FakeServers.held.clear()
+    with fake_servers() as fake:
+        environment = {
+            "HOLDFAST_CATALOG": str(catalog(tmp_path / "catalog", fake.url)),
+            "HOLDFAST_ASSET_KEY": base64.urlsafe_b64encode(bytes(32)).decode(),
+        }
+        start = functools.partial(running_server, tmp_path / "data", agents=AGENTS, environment=environment)
+        try:
+            with start() as server, server.client(timeout=60) as client:
+                connect(client, "open")
+                body = {"task_id": "t", "message": json.dumps({"tool": "open__hold"})}
+                with client.stream("POST", "/execute", json=body) as response:
+                    next(frame for frame in events(response) if frame.event == "tool_call")
+                    wait_until(lambda: bool(FakeServers.held))
+                    server.kill()
+        finally:
+            FakeServers.is_released.set()
+        with start() as server, server.client(timeout=60) as client:
+            wait_until(lambda: bool(client.get("/hitl/pending").json()["pending"]))
+            (asked,) = client.get("/hitl/pending").json()["pending"]
+            Engine(client).respond("t", "no").raise_for_status()
+            found = Engine(client).replay(task_id="t")
+    FakeServers.is_released.clear()
+
+    assert (asked["rule"], asked["tool"]) == ("outcome_unknown", "open.hold")
+    assert len(FakeServers.held) == 1
+    assert result(found)["error"] == "outcome_unknown"
+    assert found[-1].data["phase"] == "completed"
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
