@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -234,7 +235,7 @@ class Authenticator:
                 known = before.get(row.hash)
                 after[row.hash] = known if known is not None and known.caller == caller else Grant(caller, row.hash)
         self._stored = after
-        self._replaced = frozenset(row.hash for row in rows if row.hash not in after and was_rotated(row, rows))
+        self._replaced = frozenset(rotated(rows) - after.keys())
         if after != before:
             self._makers = None
         for grant in before.values():
@@ -288,12 +289,17 @@ def is_in_force(key: ApiKey, newest: ApiKey, now: int) -> bool:
     return key.revoked_at > now and newest is not key and is_in_force(newest, newest, now)
 
 
-def was_rotated(key: ApiKey, rows: Sequence[ApiKey]) -> bool:
-    """Whether a newer key of its name came before its end: after a revocation a name is free, and not before."""
-    return key.revoked_at is not None and any(
-        row.name == key.name and row.hash != key.hash and key.created_at <= row.created_at <= key.revoked_at
-        for row in rows
-    )
+def rotated(rows: Sequence[ApiKey]) -> set[str]:
+    """
+    The hashes of keys that were rotated: a newer key of the name came before their end. After a revocation a name is
+    free, and not before.
+    """
+    found = set[str]()
+    for _, same in itertools.groupby(sorted(rows, key=lambda row: (row.name, row.created_at)), lambda row: row.name):
+        for key, following in itertools.pairwise(same):
+            if key.revoked_at is not None and following.created_at <= key.revoked_at:
+                found.add(key.hash)
+    return found
 
 
 def key_hash(key: str) -> str:
