@@ -657,7 +657,10 @@ def get_current_context() -> Context | None:
 
 
 def set_current(context: Context) -> contextvars.Token[Context | None]:
-    """Make this the current context of the calling task; reset it with the token."""
+    """Make this the current context of the calling task, outside of all steps; reset it with the token."""
+    # A child is started inside of a step of its parent, and its task begins with the parent's variables. Executed
+    # again it has none of them, so its steps must not be named after that step.
+    _scope.set(None)
     return _current.set(context)
 
 

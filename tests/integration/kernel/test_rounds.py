@@ -14,7 +14,7 @@ from holdfast.errors import InterruptNotFound, ToolCallFailed
 from holdfast.model import Run
 from holdfast.model.interrupt import canonical_tool_output
 from holdfast.runs import CallAnswer, GivenOutput, ToolOutput
-from holdfast.store.base import Append, InboxRow, PutInbox
+from holdfast.store.base import Append, InboxRow, PutInbox, RunQuery
 from tests.support.kernel import CALLER, QUICK, Kernel, kernel, replace
 from tests.support.until import until
 
@@ -222,3 +222,30 @@ async def test_answers_whose_holder_died_are_told_once_each(tmp_path: Path, exec
     assert told.count("tool_result") == 2
     assert told.count("interrupt_resolved") == 1
     assert told.index("interrupt_resolved") > max(place for place, name in enumerate(told) if name == "tool_result")
+
+
+async def test_the_steps_of_a_child_are_its_own_so_that_a_death_repeats_none(tmp_path: Path) -> None:
+    """It is started inside of a step of its parent, and executed again without it."""
+    effects: list[str] = []
+
+    @agent("child", restart="always")
+    async def child(context: Context, input: Any) -> str:
+        await context.step("pay", effects.append, "paid")
+        return await context.call_tool("confirm")
+
+    @agent("parent", restart="always")
+    async def parent(context: Context, input: Any) -> Any:
+        return await context.run("child", None)
+
+    async with kernel(tmp_path, child, parent, crash=True) as it:
+        family = await it.start("parent")
+        (below,) = await until(lambda: it.store.runs(RunQuery(tenant=CALLER.tenant, parent=family.number)))
+        (name,) = await call_ids(it, below)
+        asked = next(event for event in await it.stored(below) if event["type"] == "interrupt")
+    async with kernel(tmp_path, child, parent) as it:
+        await give(it, below, ToolOutput(name, "yes"))
+        ended = await it.finished(family)
+
+    assert (ended.status, ended.output) == ("completed", b'"yes"')
+    assert effects == ["paid"]
+    assert asked.get("step") is None
