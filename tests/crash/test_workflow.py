@@ -54,10 +54,16 @@ class Deaths:
         self._data, self._points, self._nursery = data, list(points), nursery
         self._environment = {**environment, "HOLDFAST_PORT": str(free_port())}
         self._is_over = False
+        self._started = threading.Condition()
         self.deaths = 0
         self.server = self._start()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
+
+    def wait(self, deaths: int, seconds: float = 60.0) -> None:
+        """Until it died so often and lives again; the last death may come after all else is done."""
+        with self._started:
+            assert self._started.wait_for(lambda: self.deaths >= deaths, seconds), self.deaths
 
     def end(self) -> None:
         self._is_over = True
@@ -78,8 +84,11 @@ class Deaths:
             self.server.popen.wait()
             if self._is_over:
                 return
-            self.deaths += 1
-            self.server = self._start()
+            server = self._start()
+            with self._started:
+                self.server = server
+                self.deaths += 1
+                self._started.notify_all()
 
 
 async def round_trips(deaths: Deaths, receiver: Receiver) -> tuple[str, Counter[Any], str]:
@@ -119,6 +128,7 @@ def check(tmp_path: Path, points: list[str], nursery: Nursery, environment: dict
         try:
             result, effects, secret = asyncio.run(round_trips(deaths, receiver))
             receiver.wait(lambda found: kinds(found) == EVENTS, seconds=90)  # on Postgres a delivery is taken for 30 s
+            deaths.wait(len(points))
         finally:
             deaths.end()
 
