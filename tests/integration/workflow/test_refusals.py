@@ -119,7 +119,7 @@ def test_a_run_is_found_under_its_own_agent_alone(client: httpx.Client) -> None:
     assert task.status()["status"] == "awaiting_tool_calls"
 
 
-def test_a_full_queue_and_a_stopping_server_say_when_to_come_back(narrow: ServerProcess, tmp_path: Path) -> None:
+def test_a_full_queue_says_when_to_come_back(narrow: ServerProcess, tmp_path: Path) -> None:
     with narrow.client() as client:
         start(client, "gated", str(tmp_path / "never"))
         start(client, "say", "queued")
