@@ -10,13 +10,22 @@ import msgspec
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.registry import registry_of
 from holdfast.server import Listening, serve
-from holdfast.settings import load_settings
+from holdfast.settings import Settings, load_settings
 
 
 def main() -> None:
     settings = load_settings(os.environ)
     target = sys.argv[1] if len(sys.argv) > 1 else None
-    serve(settings, registry_of(target, AssistantProgram, default=settings.agent), on_listening=tell)
+    serve(settings, registry_of(target, lambda: _assistant(settings), default=settings.agent), on_listening=tell)
+
+
+def _assistant(settings: Settings) -> AssistantProgram:
+    """The offline one, or the one that is set, as the command line makes it."""
+    if settings.model is None:
+        return AssistantProgram()
+    from holdfast.cli.served import assistant_of
+
+    return assistant_of(settings)
 
 
 def tell(listening: Listening) -> None:

@@ -97,10 +97,12 @@ def _model_at(url: str, name: str, key: str | None) -> Model[Any]:
         from pydantic_ai.providers.anthropic import AnthropicProvider
 
         return AnthropicModel(model_name, provider=AnthropicProvider(api_key=key or "none", base_url=url))
-    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
     from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
     compatible = OpenAICompatibleProvider("openai-compatible", base_url=url, api_key=key or "none")
+    if provider_name == "openai-responses":
+        return OpenAIResponsesModel(model_name, provider=compatible)
     return OpenAIChatModel(model_name, provider=compatible)
 
 
