@@ -95,6 +95,7 @@ def test_an_executing_run_gets_its_time_to_finish(own_store: dict[str, str], tmp
         while client.get("/health").json()["status"] != "draining":
             pass
         ready, refused = client.get("/ready"), client.post("/runs", json={})
+        workflow = client.post("/api/workflow/execute/gated", json={})
         wrong = client.post("/runs?run_id=-", json={})
         cut = waiting.result()
         gate.touch()
@@ -104,6 +105,8 @@ def test_an_executing_run_gets_its_time_to_finish(own_store: dict[str, str], tmp
     assert (ready.status_code, ready.json()["code"]) == (503, "NOT_READY")
     assert (refused.status_code, refused.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
     assert refused.headers["retry-after"]
+    assert (workflow.status_code, workflow.json()["detail"]["code"]) == (503, "stopping")
+    assert workflow.headers["retry-after"]
     assert wrong.status_code == 422  # it could not be started later either
     assert (cut.status_code, cut.json()["code"], cut.json()["run_id"]) == (503, "SERVICE_UNAVAILABLE", "two")
     assert cut.headers["x-run-id"] == "two"

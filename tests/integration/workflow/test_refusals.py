@@ -15,7 +15,7 @@ import pytest
 from holdfast.store.sqlite import SQLiteStore
 from tests.integration.workflow.conftest import AGENTS
 from tests.support.server import ServerProcess, running_server, start_server
-from tests.support.tasks import result, start, syncs
+from tests.support.tasks import Task, result, start, syncs
 
 PAGE = Path(__file__).parents[3] / "docs" / "api" / "workflow.md"
 SOURCE = Path(__file__).parents[3] / "src" / "holdfast"
@@ -126,11 +126,14 @@ def test_a_full_queue_says_when_to_come_back(narrow: ServerProcess, tmp_path: Pa
         full = client.post("/api/workflow/execute/say", json={})
         number = client.get("/api/agent/say/runs").json()["runs"][0]["task_id"]
         pending = client.get(f"/api/agent/say/status/{number}").json()
+        with Task(client, "say", number, "").stream() as stream:
+            first = next(stream).data["task_status"]
         client.post(f"/api/workflow/runs/{number}/schedule-cancel")
 
     assert code(full) == (503, "overloaded")
     assert int(full.headers["retry-after"]) >= 1
     assert (pending["status"], pending["seq"]) == ("pending", 0)
+    assert first == pending
 
 
 def test_what_is_left_of_a_pruned_run_says_so(tmp_path: Path) -> None:

@@ -474,3 +474,15 @@ def test_the_runtime_api_takes_an_endpoint_by_http_by_socket_and_for_a_fork(
     ids = {item.event["run_id"] for item in found}
     assert ids == {run_id, streamed.headers["x-run-id"], by_socket, fork.json()["run_id"]}
     assert plain not in ids
+
+
+def test_awkward_text_arrives_as_it_was(client: httpx.Client, receiver: HookReceiver, endpoint: dict[str, Any]) -> None:
+    awkward = '\u2028 \u0085 \x00 \U0001f600 ä "\\ \n end'
+    task = start(client, "steps", "1")
+    task.post(result(task.paused()[0], awkward))
+    received = receiver.events_of(path_of(endpoint), task.number, "run.completed")[-1]
+
+    nodes = received.event["executed_node_records"]
+    assert received.event["result"] == awkward
+    assert nodes[1]["tool_call_responses"][0]["output"] == awkward
+    assert nodes[-1]["full_output"] == awkward
