@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic_ai import ModelRetry
 from pydantic_ai.agent import AbstractAgent
@@ -89,11 +89,15 @@ class PydanticAgentProgram:
         )
 
 
+class _Named(NamedTuple):
+    name: str
+
+
 class _AnyTools(Tools):
     """The agent knows its own tools; none is unknown here."""
 
     def get(self, name: str) -> Any:
-        return self
+        return _Named(name)
 
 
 @dataclass

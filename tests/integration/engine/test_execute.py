@@ -343,11 +343,9 @@ def test_at_a_stop_a_post_stream_breaks_and_a_get_stream_ends(own_store: dict[st
         engine = Engine(client)
         assert engine.cancel("t").status_code == 202
         found = engine.replay(task_id="t")
-        assert [frame.event for frame in found if frame.event != "text_delta"] == [
-            "thread_lifecycle",
-            "restarted",
-            "thread_lifecycle",
-        ]
+        # On Postgres the cancel may come before the run is taken up.
+        told = [frame.event for frame in found if frame.event not in ("text_delta", "restarted")]
+        assert told == ["thread_lifecycle", "thread_lifecycle"]
         assert found[-1].data["reason"] == "cancelled"
 
 

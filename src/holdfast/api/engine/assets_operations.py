@@ -104,5 +104,6 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         ),
         answers={200: Answers("Connected: a page, or JSON if that is accepted.", _CONNECTED)},
         refusals=(400, 401, 502, 503),
+        is_page=True,
     ),
 }

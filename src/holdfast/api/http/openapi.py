@@ -183,6 +183,9 @@ def _responses(api: Api, operation: Operation, *, is_public: bool, has_path_valu
             "description": title,
             "content": {api.error_media_type: {"schema": component(api.error_schema)}},
         }
+    if operation.is_page:
+        for answer in answers.values():
+            answer.setdefault("content", {})["text/html"] = {"schema": {"type": "string"}}
     return {str(status): answers[status] for status in sorted(answers)}
 
 

@@ -68,6 +68,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...] = ()
     body: Body | None = None
     refusals: tuple[int, ...] = ()
+    is_page: bool = False  # answers people with HTML, refusals too, unless JSON is accepted
 
 
 def object_of(required: str = "", /, **properties: Schema) -> dict[str, Any]:
