@@ -61,7 +61,10 @@ def receiving() -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            length = int(self.headers["content-length"])
+            body = self.rfile.read(length)
+            if len(body) < length:
+                return  # its sender died over it
             status = receiver.take(Received({name.lower(): value for name, value in self.headers.items()}, body))
             with contextlib.suppress(OSError):  # the sender may be gone
                 self.send_response(status)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +53,13 @@ async def main() -> None:
         request = client._http.request
 
         async def requesting(method: str, path: str, **given: Any) -> Any:
-            answer = await request(method, path, **given)
-            if path.endswith("/tool_responses"):
-                await stand("after post")
-            return answer
+            try:
+                return await request(method, path, **given)
+            finally:
+                # Also where the end of the run comes before the reply. Nothing else of this process may go on.
+                if path.endswith("/tool_responses") and point == "after post":
+                    reached.touch()
+                    threading.Event().wait()
 
         client._http.request = requesting  # type: ignore[method-assign]
         handler = at_most_once(look) if mark == "at_most_once" else look
