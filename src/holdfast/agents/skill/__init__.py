@@ -1,0 +1,1 @@
+"""Declared skills: files that list steps, executed as durable runs."""
