@@ -42,8 +42,9 @@ from holdfast.execution.events import outbox_of, segment_of, started_event
 from holdfast.execution.facts import Given
 from holdfast.execution.fork_point import point_at, point_before
 from holdfast.execution.forking import inherit, with_answers
+from holdfast.execution.given import DEFINITION, given_key, given_step, is_given, with_given
 from holdfast.execution.guarded import clean_step
-from holdfast.execution.program import Program, declared_id, spec_of
+from holdfast.execution.program import Defined, Program, declared_id, spec_of
 from holdfast.execution.record import Record
 from holdfast.execution.redaction import redactor_of
 from holdfast.execution.requests import ForkRequest, StartRequest, fingerprint
@@ -158,7 +159,7 @@ class Runs:
             raise InvalidRequest(
                 "run_id: 1 to 128 letters, digits, _ or -, the first a letter or digit", field="run_id"
             )
-        request = await admitted_request(spec_of(program), request)
+        request = await self._defined(caller, program, await admitted_request(spec_of(program), request))
         if self.worker.is_stopping or self.shutdown.is_set:
             raise Stopping("the server is stopping; try again", retry_after=1)
         run, message = self._new_run(caller, program, request)
@@ -179,6 +180,16 @@ class Runs:
                 self.worker.queued()
         return started
 
+    async def _defined(self, caller: Caller, program: Program, request: StartRequest) -> StartRequest:
+        """The request with the agent's definition of this moment, unless it has one already."""
+        inherited = request.inherited
+        if not isinstance(program, Defined) or any(s.key == given_key(DEFINITION) for s in inherited.steps):
+            return request
+        name = await self.worker.definitions.keep(caller.tenant, await program.definition())
+        given = given_step(DEFINITION, name, self._clock.now())
+        steps = with_given(inherited.steps, [given])
+        return msgspec.structs.replace(request, inherited=msgspec.structs.replace(inherited, steps=steps))
+
     async def fork(self, caller: Caller, run_id: str, request: ForkRequest) -> Started:
         """
         Start a new run of the same agent that has on record what this one had before a point: steps that were over
@@ -197,7 +208,9 @@ class Runs:
         else:
             point = point_at(run, request.from_sequence)
         steps, interrupts = await self.store.steps(run.number), await self.store.interrupts(run.number)
-        start = request.start
+        start, inherited = request.start, inherit(point, steps, interrupts, lambda: self._ids.short("int"))
+        left = {given_key(DEFINITION)} if request.redefined else set()
+        given = with_given((step for step in inherited.steps if step.key not in left), start.inherited.steps)
         return await self.start(
             caller,
             msgspec.structs.replace(
@@ -207,7 +220,7 @@ class Runs:
                 metadata={name: value for name, value in run.metadata.items() if name != WEBHOOK_ENDPOINT}
                 | {name: value for name, value in start.metadata.items() if name == WEBHOOK_ENDPOINT},
                 facts={**start.facts, "forked_from": {"run_id": run.run_id, "sequence": point.sequence}},
-                inherited=inherit(point, steps, interrupts, lambda: self._ids.short("int")),
+                inherited=msgspec.structs.replace(inherited, steps=given),
             ),
         )
 
@@ -388,7 +401,8 @@ class Runs:
     async def steps(self, caller: Caller, run_id: str) -> Sequence[Step]:
         """The run's steps, by start; one that is a tool call of the caller's is over with its answer."""
         run = await self.get(caller, run_id)
-        steps = with_answers(await self.store.steps(run.number), await self.store.interrupts(run.number))
+        kept = [step for step in await self.store.steps(run.number) if not is_given(step)]
+        steps = with_answers(kept, await self.store.interrupts(run.number))
         program = self.worker.programs.get(run.agent)
         redactor = None if program is None else redactor_of(spec_of(program).safety.redact_patterns)
         return steps if redactor is None else [clean_step(redactor, step) for step in steps]

@@ -34,6 +34,7 @@ from holdfast.execution.emitting import (
     token_fields,
 )
 from holdfast.execution.files import GivenFile
+from holdfast.execution.given import DEFINITION, given_key
 from holdfast.execution.steps import OpenStep, Retry, failure_of, raise_recorded
 from holdfast.model import Interrupt, Kind, Message, Part, Step
 from holdfast.model.interrupt import encode_answer
@@ -132,6 +133,20 @@ class Context(Emitting):
         It cannot change while the turn is active, so it is the same when the code is executed again.
         """
         return await self._execution.history()
+
+    def given(self, name: str) -> Any:
+        """What the run was given under this name when it was started, beside its input; None: nothing."""
+        step = self._record.step(given_key(name))
+        return None if step is None else decode_result(step.output or b"null")
+
+    async def definition(self) -> bytes:
+        """
+        The definition that the agent had when the run was started, if it has such (`Defined`).
+
+        Raises:
+            AgentMissing: the run began without, or the store does not have it any more.
+        """
+        return await self._execution.definition(self.given(DEFINITION))
 
     def thread(self) -> asyncio.Semaphore:
         """Holds one of the process's threads for sync code, as an async context manager."""

@@ -25,6 +25,7 @@ import msgspec
 import structlog
 
 from holdfast.errors import (
+    AgentMissing,
     FileNotFound,
     HoldfastError,
     Interrupted,
@@ -177,6 +178,12 @@ class Execution:
         if found[0].number is None:
             await self._worker.insist(lambda: store.attach_files(tenant, [reference], self.run.number))
         return GivenFile(found[0].name, found[0].media_type, found[1])
+
+    async def definition(self, name: str | None) -> bytes:
+        """See `Context.definition`. Where the store is away it is waited for."""
+        if name is None:
+            raise AgentMissing(f"run {self.run.run_id} began without a definition of its agent")
+        return await self._worker.insist(lambda: self._worker.definitions.get(self.run.tenant, name))
 
     async def client_tools(self) -> Mapping[str, ClientTool]:
         """The registered tools of the run's tenant, by full name. Where the store is away it is waited for."""

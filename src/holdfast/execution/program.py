@@ -5,7 +5,7 @@ What the execution asks of an agent: the contract between the kernel and whateve
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -45,6 +45,15 @@ class Program(Protocol):
         Called on the event loop, which it must never block. Called again from the top, with the same input, when
         an answer came or the process died: then the context returns recorded results. Cancelling it ends the work.
         """
+        ...
+
+
+@runtime_checkable
+class Defined(Protocol):
+    """An agent whose runs keep the definition that it had when they began, whatever its files say later."""
+
+    async def definition(self) -> bytes:
+        """What it is at this moment; equal definitions are equal bytes. `Context.definition` gives them back."""
         ...
 
 

@@ -28,7 +28,7 @@ class StartRequest(msgspec.Struct, frozen=True, kw_only=True):
     parent: int | None = None
     idempotency: IdempotencyRow | None = None
     facts: dict[str, Any] = {}  # further fields of the event `started`
-    inherited: Inherited = Inherited()  # what a fork has on record already
+    inherited: Inherited = Inherited()  # what is on record already: of a fork, and what the run is given
 
 
 class ForkRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,7 @@ class ForkRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     from_sequence: int = 0
     step: str | None = None
+    redefined: bool = False  # by the definition that the agent has now; else by the old run's, where that is kept
     start: StartRequest = StartRequest(input=msgspec.UNSET)
 
 

@@ -23,6 +23,7 @@ from holdfast.execution.client_tools import ClientTools
 from holdfast.execution.context import get_current_context
 from holdfast.execution.execution import Ending, Execution
 from holdfast.execution.facts import Facts
+from holdfast.execution.given import Definitions
 from holdfast.execution.program import Program, Programs, spec_of
 from holdfast.execution.record import Record
 from holdfast.execution.recovery import Recovery
@@ -84,6 +85,7 @@ class Worker:
         self.threads = asyncio.Semaphore(self.settings.threads_max)
         self.tally = Tally()
         self.client_tools = ClientTools(journal.store, clock)
+        self.definitions = Definitions(journal.store, clock)
         self.tracing: Tracing | None = None
         self.is_stopping = False
         self.start_child: Callable[[Run, str, Any, int], Awaitable[Any]] | None = None
