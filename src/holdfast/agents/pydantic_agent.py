@@ -8,6 +8,7 @@ Executed again, the same messages lead to the same recorded responses, these to 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -19,7 +20,7 @@ from pydantic_ai.tools import RunContext
 from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 from pydantic_ai.toolsets.abstract import ToolsetTool
 
-from holdfast.agents.assistant.history import detail_of, model_messages, user_content
+from holdfast.agents.assistant.history import detail_of, model_messages, refused_block, user_content
 from holdfast.agents.assistant.program import message_of
 from holdfast.agents.assistant.requests import RecordedModel
 from holdfast.agents.assistant.turn import Turn
@@ -55,6 +56,10 @@ class PydanticAgentProgram:
         self.description = spec.description
         if restart is not None:
             self.restart = Restart(restart)
+
+    async def refused_media(self, blocks: Sequence[Any]) -> tuple[int, str] | None:
+        """Which of these blocks its model cannot take, the first one and what it is; None: it takes all."""
+        return None if self.agent.model is None else refused_block(blocks, infer_model(self.agent.model))
 
     async def execute(self, context: Context, input: Any) -> Result:
         """

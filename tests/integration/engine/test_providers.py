@@ -5,9 +5,11 @@ they are asked.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -139,6 +141,51 @@ def test_a_refused_request_is_not_tried_again(model: Provider, talk: Engine, tas
 
     assert (last(found)["phase"], last(found)["error"]) == ("errored", "LLM_PROVIDER_ERROR")
     assert len(model.requests) == 1
+
+
+PNG = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()}
+CLIP = {"type": "base64", "media_type": "video/webm", "data": base64.b64encode(b"\x1a\x45\xdf\xa3").decode()}
+# Nobody answers there. What is fetched from it in this process would fail the turn.
+AWAY = {"type": "url", "url": "http://192.0.2.1/picture.png"}
+
+
+def test_media_that_the_model_cannot_take_start_no_turn(model: Provider, talk: Engine, task_id: str) -> None:
+    """Check 22, the last kind: the task is as if nothing had been sent."""
+    model.reset(Reply("Hello."), Reply("Hello again."))
+    talk.execute("Hello.", task_id)
+    media = [{"type": "image", "source": PNG}, {"type": "video", "source": CLIP}]
+
+    refused = talk.post("/execute", {"task_id": task_id, "message": "Look.", "media": media})
+
+    assert refused.status_code == 422
+    assert (refused.json()["error"], refused.json()["details"]) == ("MEDIA_UNSUPPORTED", {"field": "media[1].type"})
+    assert len(talk.client.get("/tasks/" + quote(task_id, safe="")).json()["turns"]) == 1
+    assert last(talk.execute("Again.", task_id))["output"] == "Hello again."
+
+
+def test_a_url_goes_to_the_provider_as_it_is_or_not_at_all(model: Provider, talk: Engine, task_id: str) -> None:
+    model.reset(Reply("A picture."))
+
+    found = talk.execute("Look.", task_id, media=[{"type": "image", "source": AWAY}])
+    sound = {"type": "audio", "source": {**AWAY, "url": "http://192.0.2.1/sound.wav"}}
+    refused = talk.post("/execute", {"task_id": task_id, "message": "Listen.", "media": [sound]})
+
+    assert last(found)["output"] == "A picture."
+    assert AWAY["url"] in str(model.requests)
+    assert refused.json()["error"] == "MEDIA_UNSUPPORTED"
+
+
+def test_media_over_which_a_turn_failed_are_not_sent_again(model: Provider, talk: Engine, task_id: str) -> None:
+    model.reset(Fault(400, "invalid_request_error", "this image cannot be read"), Reply("I saw nothing."))
+
+    failed = talk.execute("Look.", task_id, media=[{"type": "image", "source": PNG}])
+    found = talk.execute("What was it?", task_id)
+
+    assert last(failed)["error"] == "LLM_PROVIDER_ERROR"
+    assert last(found)["output"] == "I saw nothing."
+    assert PNG["data"] in str(model.requests[0])
+    assert PNG["data"] not in str(model.requests[1])
+    assert "Look." in str(model.requests[1])
 
 
 def test_keys_of_providers_are_in_no_frame_and_no_log(

@@ -5,9 +5,10 @@ What the model gets to see: the thread's earlier turns, and the message that thi
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from pydantic_ai.messages import (
@@ -25,19 +26,36 @@ from pydantic_ai.messages import (
     UserPromptPart,
     VideoUrl,
 )
+from pydantic_ai.models import Model
 from pydantic_core import ValidationError
 
+from holdfast.agents.models.media import PDF, note, refusal
 from holdfast.model import Message
 
-_URLS = {"image": ImageUrl, "document": DocumentUrl, "audio": AudioUrl, "video": VideoUrl}
+_URLS: Final[Mapping[str, type[ImageUrl | AudioUrl | VideoUrl]]] = {
+    "image": ImageUrl,
+    "audio": AudioUrl,
+    "video": VideoUrl,
+}
+_TEXT_SUFFIXES: Final = (".txt", ".text", ".md", ".markdown", ".csv", ".log")
 
 
 def user_content(text: str, media: Sequence[Any]) -> str | list[UserContent]:
     """A message and the media blocks behind it; blocks of unknown shape are left out, the API has checked them."""
-    blocks = [block for block in map(_block, media) if block is not None]
+    blocks = [block for block in map(medium, media) if block is not None]
     if not blocks:
         return text
     return [text, *blocks] if text else blocks
+
+
+def refused_block(media: Sequence[Any], model: Model[Any]) -> tuple[int, str] | None:
+    """The first of these blocks that the model cannot take, and what it is; None: it takes all."""
+    for index, block in enumerate(media):
+        item = medium(_without_data(block))
+        refused = None if item is None else refusal(item, model)
+        if refused is not None:
+            return index, refused
+    return None
 
 
 def model_messages(messages: Iterable[Message]) -> list[ModelMessage]:
@@ -45,13 +63,20 @@ def model_messages(messages: Iterable[Message]) -> list[ModelMessage]:
     The thread as model messages, oldest first.
 
     A turn that the assistant completed left its own model messages, tool calls included. Of other turns there is
-    what was said: by another agent's answer, or by the person alone where a turn failed.
+    what was said: by another agent's answer, or by the person alone where a turn failed. The media of such a turn are
+    not shown again, for they may be why it failed, and so would each turn after it.
     """
+    messages = list(messages)
+    answered = {message.number for message in messages if message.role == "assistant"}
     earlier: list[ModelMessage] = []
     prompts: dict[int, ModelMessage] = {}
     for message in messages:
         if message.role == "user":
             content = user_content(message.content, msgspec.json.decode(message.media))
+            if message.number not in answered and not isinstance(content, str):
+                content = [
+                    item if isinstance(item, str) else note(item, "that turn did not succeed") for item in content
+                ]
             prompts[message.number] = ModelRequest(parts=[UserPromptPart(content=content)])
             earlier.append(prompts[message.number])
             continue
@@ -97,11 +122,25 @@ def _detail(message: Message) -> list[ModelMessage] | None:
         return None  # another agent's detail
 
 
-def _block(block: Any) -> UserContent | None:
+def _without_data(block: Any) -> Any:
+    """A block that is only looked at; decoding all that it holds would hold up everything else."""
+    source = block.get("source") if isinstance(block, dict) else None
+    return {**block, "source": {**source, "data": ""}} if isinstance(source, dict) and "data" in source else block
+
+
+def medium(block: Any) -> UserContent | None:
+    """A media block as model messages have it; None for a block of unknown shape."""
     if not isinstance(block, dict) or not isinstance(block.get("source"), dict):
         return None
     source = block["source"]
-    if source.get("type") == "base64":
-        return BinaryContent(data=base64.b64decode(source["data"]), media_type=source["media_type"])
-    kind = _URLS.get(str(block.get("type")))
-    return None if kind is None or "url" not in source else kind(url=source["url"])
+    try:
+        if source.get("type") == "base64":
+            return BinaryContent(data=base64.b64decode(source["data"]), media_type=source["media_type"])
+        url = source["url"]
+        if block.get("type") == "document":
+            # Where the URL does not tell, it is taken for the usual one; nobody here will look.
+            is_text = urlsplit(url).path.lower().endswith(_TEXT_SUFFIXES)
+            return DocumentUrl(url=url, media_type="text/plain" if is_text else PDF)
+        return _URLS[block["type"]](url=url)
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -21,7 +21,7 @@ from pydantic_ai.settings import ModelSettings
 
 from holdfast.agents.assistant.callers_tools import client_tools_of
 from holdfast.agents.assistant.calls import RETRIES_MAX, RecordedTools
-from holdfast.agents.assistant.history import detail_of, model_messages, user_content
+from holdfast.agents.assistant.history import detail_of, model_messages, refused_block, user_content
 from holdfast.agents.assistant.recalling import recall
 from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel, Sleep
 from holdfast.agents.assistant.turn import Turn
@@ -69,6 +69,10 @@ class Loop:
             name="assistant",
             retries={"tools": RETRIES_MAX, "output": EMPTY_ANSWERS_MAX},
         )
+
+    def refused_media(self, blocks: Sequence[Any]) -> tuple[int, str] | None:
+        """The first block that the model cannot take, and what it is."""
+        return refused_block(blocks, self._model)
 
     async def answer(self, context: Context, text: str, media: Sequence[Any]) -> Result:
         """

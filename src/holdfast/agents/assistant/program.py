@@ -116,6 +116,13 @@ class AssistantProgram:
         """Whether it answers from the offline model."""
         return (self._model is None or isinstance(self._model, str)) and is_offline(self._model, self._url)
 
+    async def refused_media(self, blocks: Sequence[Any]) -> tuple[int, str] | None:
+        """Which of these blocks its model cannot take, the first one and what it is; None: it takes all."""
+        loop = self._loop
+        if loop is None:
+            loop = await asyncio.to_thread(self.preload)
+        return loop.refused_media(blocks)
+
     async def execute(self, context: Context, input: Any) -> Result:
         """Answer the message in the input; text and messages of the turn are in the result."""
         loop = self._loop

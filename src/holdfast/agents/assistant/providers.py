@@ -14,8 +14,10 @@ import httpx2
 import msgspec
 from pydantic_ai.exceptions import (
     ModelAPIError,
+    ModelAuthenticationError,
     ModelContextWindowExceededError,
     ModelHTTPError,
+    ModelNotFoundError,
     ModelQuotaExceededError,
     ModelRateLimitError,
     ModelRequestRejectedError,
@@ -71,6 +73,7 @@ class ProviderFailure(msgspec.Struct, frozen=True):
     message: str
     retry_after: float | None = None
     may_pass: bool = False  # the same request may succeed later
+    is_rejected: bool = False  # the provider did not like what is in the request
 
     def error(self) -> ModelFailed:
         """What the turn ends with."""
@@ -84,11 +87,18 @@ def failure_of(exc: Exception) -> ProviderFailure:
     retry_after = exc.retry_after if isinstance(exc, ModelAPIError) else None
     for kinds, code, may_pass in _MEANINGS:
         if isinstance(exc, kinds):
-            return ProviderFailure(code, message, retry_after, may_pass)
+            return ProviderFailure(code, message, retry_after, may_pass, is_rejected=_is_rejected(exc))
     status = exc.status_code if isinstance(exc, ModelHTTPError) else None
     if status == 429:
         return ProviderFailure(ModelRateLimited.code, message, retry_after, may_pass=True)
-    return ProviderFailure(ModelFailed.code, message, retry_after, may_pass=status is None or status >= 500)
+    may_pass = status is None or status >= 500
+    return ProviderFailure(ModelFailed.code, message, retry_after, may_pass, is_rejected=status in (413, 415))
+
+
+def _is_rejected(exc: Exception) -> bool:
+    """Whether the request itself was refused, for none of the reasons that have nothing to do with what it says."""
+    others = ModelAuthenticationError, ModelNotFoundError, ModelContextWindowExceededError
+    return isinstance(exc, ModelRequestRejectedError) and not isinstance(exc, others)
 
 
 def wait_before_retry(failure: ProviderFailure, attempt: int, elapsed: float, jitter: float) -> float | None:

@@ -46,6 +46,7 @@ from holdfast.agents.assistant.providers import (
     wait_before_retry,
 )
 from holdfast.agents.assistant.turn import Turn, usage_of
+from holdfast.agents.models.media import fitting, without_media
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -73,6 +74,8 @@ class RecordedModel(WrapperModel):
         self._notes = notes  # stand before this turn's message, and in no later turn
         self._iterations_max = iterations_max
         self._sleep = sleep
+        # The provider refused the conversation with media of earlier turns, say because a URL is dead by now.
+        self._hides_media = False
 
     async def request(
         self,
@@ -97,6 +100,7 @@ class RecordedModel(WrapperModel):
             raise msgspec.convert(outcome["failure"], ProviderFailure).error()
         response = ModelMessagesTypeAdapter.validate_json(msgspec.json.encode([outcome["response"]]))[0]
         assert isinstance(response, ModelResponse)
+        self._hides_media = self._hides_media or outcome.get("hides_media", False)
         self._turn.add(response)
         return response
 
@@ -106,12 +110,19 @@ class RecordedModel(WrapperModel):
         """Inside the step: ask until there is a response or no further attempt makes sense, and say what happens."""
         context = self._turn.context
         started = time.monotonic()
+        messages = fitting(messages, self.wrapped)
+        bare = without_media(messages, context.run_id)
+        hides_media = self._hides_media or bare == messages
         for attempt in itertools.count(1):
             first = context.next_sequence
             try:
-                response = await self._stream(messages, settings, parameters)
+                response = await self._stream(bare if hides_media else messages, settings, parameters)
             except PROVIDER_ERRORS as exc:
                 failure = failure_of(exc)
+                if failure.is_rejected and not hides_media:
+                    hides_media = True
+                    await self._announce_retry(first, attempt, 0, failure)
+                    continue
                 wait = wait_before_retry(failure, attempt, time.monotonic() - started, random.random())
                 if wait is None:
                     return {"failure": msgspec.to_builtins(failure)}
@@ -119,7 +130,8 @@ class RecordedModel(WrapperModel):
                 await self._sleep(wait)
             else:
                 await self._report(response)
-                return {"response": ModelMessagesTypeAdapter.dump_python([response], mode="json")[0]}
+                made = ModelMessagesTypeAdapter.dump_python([response], mode="json")[0]
+                return {"response": made, "hides_media": True} if hides_media else {"response": made}
         raise AssertionError("there is always a next attempt, or an end")
 
     async def _stream(

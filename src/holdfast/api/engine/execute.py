@@ -135,7 +135,7 @@ async def _start(runs: Runs, caller: Caller, wanted: Wanted, idempotency: Idempo
         replaced = await replaced_by_retry(runs, caller, wanted.task_id, wanted.retry_message_id, message)
         message, media = replaced.message, replaced.media
     agent = wanted.agent or await _agent_of(runs, caller, wanted.task_id)
-    _check_media(runs, agent, media)
+    await _check_media(runs, agent, media)
     start = StartRequest(
         agent=agent,
         input={"message": message or "", "media": media},
@@ -159,13 +159,14 @@ async def _agent_of(runs: Runs, caller: Caller, task_id: str) -> str | None:
     return None if thread is None else thread.agent
 
 
-def _check_media(runs: Runs, agent: str | None, media: list[dict[str, Any]]) -> None:
+async def _check_media(runs: Runs, agent: str | None, media: list[dict[str, Any]]) -> None:
     """Let pass what the agent's model takes; an agent that does not say takes all."""
-    takes = getattr(runs.agent(agent), "media_types", None)
-    for index, block in enumerate(media):
-        if takes is not None and block["type"] not in takes:
-            field = f"media[{index}].type"
-            raise MediaUnsupported(f"{field}: the agent's model takes no {block['type']}", field=field)
+    refused_media = getattr(runs.agent(agent), "refused_media", None)
+    refused = await refused_media(media) if media and refused_media is not None else None
+    if refused is not None:
+        index, what = refused
+        field = f"media[{index}].{'source' if what.endswith('by URL') else 'type'}"
+        raise MediaUnsupported(f"{field}: the agent's model takes no {what}", field=field)
 
 
 _CANCEL_BODY: Final[Mapping[str, Check]] = {"task_id": fields.task_id, "turn_id": fields.identifier}
