@@ -7,6 +7,9 @@ but by importing it. Its children die with it, and it dies with the process that
 
     python -m tests.support.forks 5 MODULE…    the nursery; 5 is the socket on which it is told what to do
 
+`shared_nursery` is the one of this process of the test run. A test that is about a new Python (what it imports, how long it
+takes, what memory it has) does not ask a nursery.
+
 A dead child keeps its id until `Forked.wait` or `poll` has seen its end, so no signal can hit a stranger.
 """
 
@@ -18,6 +21,7 @@ import gc
 import importlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -32,13 +36,20 @@ from typing import Any, Final, NoReturn, Self
 _ROOT = Path(__file__).parents[2]
 MESSAGE_BYTES_MAX: Final = 1 << 17
 
-# What a server of the tests imports until it listens, and what its agents do.
+# What a server of the tests and the command line import until they work, and what the agents do.
 MODULES: Final = (
     "holdfast.server",
+    "holdfast.agents.assistant.loop",
+    "holdfast.agents.models.build",
+    "holdfast.agents.models.offline",
     "holdfast.api.control",
     "holdfast.api.engine",
     "holdfast.api.runtime",
     "holdfast.api.workflow.routes",
+    "holdfast.cli.app",
+    "holdfast.cli.runs",
+    "holdfast.cli.serving",
+    "holdfast.cli.starting",
     "holdfast.store.postgres",
     "holdfast.store.sqlite",
     "tests.crash.dying",
@@ -52,8 +63,9 @@ MODULES: Final = (
 class Forked:
     """A process that a nursery made; used like a `subprocess.Popen`."""
 
-    def __init__(self, nursery: Nursery, pid: int) -> None:
+    def __init__(self, nursery: Nursery, pid: int, arguments: Sequence[str]) -> None:
         self.pid = pid
+        self.args = arguments
         self.returncode: int | None = None
         self._nursery = nursery
 
@@ -115,11 +127,20 @@ class Nursery:
         self._process.wait()
 
     def start(
-        self, main: str, arguments: Sequence[str], *, environment: Mapping[str, str], stdout: int, stderr: int
+        self,
+        main: str,
+        arguments: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        stdout: int,
+        stderr: int,
+        stdin: int | None = None,
+        folder: Path = _ROOT,
     ) -> Forked:
-        """Fork a process that calls `main` of a module; nothing of the environment but what is given."""
-        told = {"main": main, "arguments": list(arguments), "environment": dict(environment)}
-        return Forked(self, self.ask({"start": told}, stdout, stderr)["pid"])
+        """Fork a process that calls `main` of a module, in this folder; nothing of the environment but what is given."""
+        told = {"main": main, "arguments": list(arguments), "environment": dict(environment), "folder": str(folder)}
+        files = (stdout, stderr) if stdin is None else (stdout, stderr, stdin)
+        return Forked(self, self.ask({"start": told}, *files)["pid"], [main, *arguments])
 
     def ask(self, question: Mapping[str, Any], *files: int) -> dict[str, Any]:
         """Send a question with open files, and wait for its answer."""
@@ -131,6 +152,28 @@ class Nursery:
             raise RuntimeError("the nursery of server processes ended")
         value: dict[str, Any] = json.loads(answer)
         return value
+
+
+_shared: list[Nursery] = []
+_shared_lock = threading.Lock()
+
+
+def shared_nursery() -> Nursery:
+    """The nursery of this process, made when it is first asked for; from any thread. It ends with the process."""
+    with _shared_lock:
+        if not _shared:
+            made = threading.Event()
+
+            def keep() -> None:
+                # A child dies with the thread that made it, so this one stays.
+                with Nursery() as nursery:
+                    _shared.append(nursery)
+                    made.set()
+                    threading.Event().wait()
+
+            threading.Thread(target=keep, name="nursery", daemon=True).start()
+            made.wait(60)
+    return _shared[0]
 
 
 # In the nursery
@@ -145,7 +188,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     while True:
-        message, files, _, _ = socket.recv_fds(channel, MESSAGE_BYTES_MAX, 2)
+        message, files, _, _ = socket.recv_fds(channel, MESSAGE_BYTES_MAX, 3)
         if not message:
             return
         question = json.loads(message)
@@ -176,9 +219,12 @@ def _live(told: Mapping[str, Any], files: Sequence[int], channel: socket.socket,
     try:
         die_with(parent)
         channel.close()
-        for file, place in zip(files, (1, 2), strict=True):
+        for file, place in zip(files, (1, 2, 0), strict=False):
             os.dup2(file, place)
             os.close(file)
+        os.chdir(told["folder"])
+        sys.path[0] = told["folder"]
+        random.seed()
         os.environ.clear()
         os.environ.update(told["environment"])
         sys.argv = [told["main"], *told["arguments"]]

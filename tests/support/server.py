@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.forks import Forked, Nursery
+from tests.support.forks import Forked, Nursery, shared_nursery
 
 KEY = "test-key"
 AGENTS = Path(__file__).with_name("agents.py")
@@ -73,6 +73,7 @@ def running_server(
     agents: Path | None = AGENTS,
     environment: Mapping[str, str] | None = None,
     key: str | None = KEY,
+    fresh: bool = False,
 ) -> Iterator[ServerProcess]:
     """
     A server with its data in this directory; killed at the end, if it still lives.
@@ -81,8 +82,9 @@ def running_server(
         agents: a file with agents; None serves the assistant.
         environment: further settings, such as `HOLDFAST_HEARTBEAT_SECONDS`.
         key: an admin's key; None leaves the choice to the server.
+        fresh: a new Python, for tests of its memory or its start; else a fork of one that has everything imported.
     """
-    server = start_server(data, agents=agents, environment=environment, key=key)
+    server = start_server(data, agents=agents, environment=environment, key=key, fresh=fresh)
     try:
         yield server
     finally:
@@ -97,9 +99,12 @@ def start_server(
     key: str | None = KEY,
     main: str = _MAIN,
     nursery: Nursery | None = None,
+    fresh: bool = False,
 ) -> ServerProcess:
     """The same, for tests that end it themselves; `main` is the module that is run, `nursery` what forks the process."""
-    process, told = spawn_server(data, agents=agents, environment=environment, key=key, main=main, nursery=nursery)
+    process, told = spawn_server(
+        data, agents=agents, environment=environment, key=key, main=main, nursery=nursery, fresh=fresh
+    )
     log = data / "log"
     with os.fdopen(told, "rb") as output:
         line = output.readline()
@@ -117,6 +122,7 @@ def spawn_server(
     key: str | None = KEY,
     main: str = _MAIN,
     nursery: Nursery | None = None,
+    fresh: bool = False,
 ) -> tuple[subprocess.Popen[bytes] | Forked, int]:
     """Its process, not yet listening, and the open file from which one reads what it says when it does."""
     data.mkdir(parents=True, exist_ok=True)
@@ -127,10 +133,13 @@ def spawn_server(
     told, tells = os.pipe()
     try:
         with (data / "log").open("ab") as errors:
-            if nursery is not None:
-                return nursery.start(main, arguments, environment=settings, stdout=tells, stderr=errors.fileno()), told
-            command = [sys.executable, "-m", main, *arguments]
-            return subprocess.Popen(command, cwd=_ROOT, env=settings, stdout=tells, stderr=errors), told
+            if fresh:
+                command = [sys.executable, "-m", main, *arguments]
+                return subprocess.Popen(command, cwd=_ROOT, env=settings, stdout=tells, stderr=errors), told
+            forked = (nursery or shared_nursery()).start(
+                main, arguments, environment=settings, stdout=tells, stderr=errors.fileno()
+            )
+            return forked, told
     except BaseException:
         os.close(told)
         raise

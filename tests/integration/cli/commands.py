@@ -7,14 +7,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 import httpx
 import msgspec
+
+from tests.support.forks import Forked, shared_nursery
 
 AGENTS = Path(__file__).with_name("agents.py")
 KEY = "test-key"
@@ -32,15 +34,35 @@ def holdfast(
     *arguments: object, folder: Path, stdin: str = "", seconds: float = 60, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end in this folder."""
-    return subprocess.run(
-        [sys.executable, "-m", "holdfast", *map(str, arguments)],
-        cwd=folder,
-        env=environment(**more),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        given.write(stdin.encode())
+        given.seek(0)
+        process = _start(arguments, folder, given, out, err, more)
+        try:
+            status = process.wait(seconds)
+        finally:
+            process.kill()
+        texts = [_read(file) for file in (out, err)]
+    return subprocess.CompletedProcess(["holdfast", *map(str, arguments)], status, *texts)
+
+
+def _start(
+    arguments: Sequence[object], folder: Path, given: IO[bytes], out: IO[bytes], err: IO[bytes], more: Mapping[str, str]
+) -> Forked:
+    return shared_nursery().start(
+        "holdfast.cli",
+        [str(argument) for argument in arguments],
+        environment=environment(**more),
+        stdin=given.fileno(),
+        stdout=out.fileno(),
+        stderr=err.fileno(),
+        folder=folder,
     )
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
 
 
 def succeeded(*arguments: object, folder: Path, **more: Any) -> str:
@@ -58,14 +80,8 @@ class Started:
         folder.mkdir(parents=True, exist_ok=True)
         with _fresh(folder, "out") as out, _fresh(folder, "err") as err:
             self._paths = Path(out.name), Path(err.name)
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "holdfast", *map(str, arguments)],
-                cwd=folder,
-                env=environment(**more),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-            )
+            with Path(os.devnull).open("rb") as nothing:
+                self.popen = _start(arguments, folder, nothing, out, err, more)
 
     @property
     def stdout(self) -> str:

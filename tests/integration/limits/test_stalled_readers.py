@@ -82,7 +82,7 @@ async def test_on_a_machine_of_their_own_they_hurt_nobody_at_any_time(tmp_path: 
 
 async def _stop_reading(tmp_path: Path, lag_of: Callable[[list[float]], float]) -> None:
     environment = {"HOLDFAST_STALL_SECONDS": str(STALL_SECONDS), "HOLDFAST_SUBSCRIBERS_MAX": str(READERS + 1)}
-    with running_server(tmp_path / "data", agents=AGENTS, environment=environment) as server:
+    with running_server(tmp_path / "data", agents=AGENTS, environment=environment, fresh=True) as server:
         target = Target(server.port, KEY)
         target.up.set()
         gate = tmp_path / "gate"

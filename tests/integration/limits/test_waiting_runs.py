@@ -81,7 +81,7 @@ async def _ended(target: Target, run_id: str) -> object:
 
 @pytest.mark.slow
 async def test_ten_thousand_waiting_runs_cost_little_and_each_can_be_answered(tmp_path: Path) -> None:
-    with running_server(tmp_path, agents=AGENTS) as server:
+    with running_server(tmp_path, agents=AGENTS, fresh=True) as server:
         target = Target(server.port, KEY)
         await _start(target, 0, WARM)
         before = await _all_let_go(target, server, WARM)
@@ -91,7 +91,7 @@ async def test_ten_thousand_waiting_runs_cost_little_and_each_can_be_answered(tm
             await _answer(target, number)
         server.kill()
 
-    with running_server(tmp_path, agents=AGENTS) as server:
+    with running_server(tmp_path, agents=AGENTS, fresh=True) as server:
         target = Target(server.port, KEY)
         for number in (1, WARM + 2, RUNS // 2 + 1, WARM + RUNS - 2):
             await _answer(target, number)

@@ -35,7 +35,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def server(module_store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     data = tmp_path_factory.mktemp("sockets") / "data"
-    with running_server(data, environment={**SETTINGS, **module_store}) as process:
+    with running_server(data, environment={**SETTINGS, **module_store}, fresh=True) as process:
         yield process
 
 

@@ -186,7 +186,7 @@ def test_no_auth_holds_on_loopback_alone(tmp_path: Path) -> None:
 
 
 def test_the_model_library_is_not_loaded_on_the_way_to_health(tmp_path: Path) -> None:
-    with running_server(tmp_path) as server:
+    with running_server(tmp_path, fresh=True) as server:
         maps = Path(f"/proc/{server.pid}/maps")
         if not maps.exists():
             pytest.skip("needs /proc")
