@@ -69,12 +69,17 @@ class RateLimiter:
         """
         if rate is None:
             return
-        starts = self._current(who, rate)
-        if len(starts) >= rate.count:
-            wait = starts[0] + rate.seconds - self._clock.monotonic()
+        left, wait = self.left(who, rate)
+        if left <= 0:
             raise RateLimited(
                 f"this caller may start {rate.count} runs in {rate.seconds} s", retry_after=max(1, int(wait + 0.999))
             )
+
+    def left(self, who: Hashable, rate: Rate) -> tuple[int, float]:
+        """How many more starts a caller has now, and in how many seconds the oldest one that counts leaves the window."""
+        starts = self._current(who, rate)
+        wait = starts[0] + rate.seconds - self._clock.monotonic() if starts else 0.0
+        return rate.count - len(starts), wait
 
     def take(self, who: Hashable, rate: Rate | None) -> Start:
         """

@@ -58,6 +58,7 @@ from holdfast.ids import RandomIds
 from holdfast.journal import Journal
 from holdfast.listening import bind, url_of
 from holdfast.logs import configure_logging
+from holdfast.rates import RateLimiter
 from holdfast.remembering import add_mcp, add_memory
 from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
@@ -191,6 +192,7 @@ class Server:
             header=settings.key_header,
             is_open=settings.no_auth,
             allow_bearer=access.allow_bearer,
+            trust=settings.trust_of_keys,
             bearers=None if access.tokens is None else Bearers(access, access.tokens, self._clock),
         )
         self._services = Services(
@@ -203,6 +205,7 @@ class Server:
             ids=self._ids,
             shutdown=self._shutdown,
             subscribers=Subscribers(settings.subscribers_max),
+            rates=RateLimiter(self._clock),
             started_at=self._clock.now(),
         )
         self._mcp_servers = load_servers(settings.catalog)

@@ -36,6 +36,7 @@ ALIASES: Final[Mapping[str, str]] = {
 }
 
 METRICS: Final = ("latency", "tokens", "cost")
+TRUST_LEVELS: Final = ("sandbox", "standard", "elevated", "privileged")
 
 NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -176,6 +177,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern="^whsec_[A-Za-z0-9+/]{32,86}={0,2}$")] | None,
         Meta(description="signs the webhooks of runs whose start names a URL and no secret: whsec_…"),
     ] = None
+    skills_rate_limit: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000)] | None,
+        Meta(description="calls of the Skills API that a key may make in 60 s; none: as many as it likes"),
+    ] = None
+    skills_legacy_status_200: Annotated[
+        bool, Meta(description="answer most errors of the Skills API with 200, as clients of old expect it")
+    ] = False
+    key_trust: Annotated[
+        tuple[str, ...],
+        Meta(description="how far keys are trusted with capabilities, name=level, comma-separated; `*` stands for all"),
+    ] = ()
     webhook_allow: Annotated[
         tuple[str, ...],
         Meta(description="hosts, host:ports and networks that webhooks may go to, though not public or without TLS"),
@@ -247,6 +259,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in self.metrics:
             if name not in METRICS:
                 raise InvalidSetting(f"there is no group {name!r}; there are {', '.join(METRICS)}", "metrics")
+        for item in self.key_trust:
+            if item.rpartition("=")[2] not in TRUST_LEVELS or "=" not in item:
+                raise InvalidSetting(
+                    f"{item!r} is not a key's name, = and one of {', '.join(TRUST_LEVELS)}", "key_trust"
+                )
         for name in self.apis:
             if name not in ("runtime", "engine", "workflow"):
                 raise InvalidSetting(f"there is no API {name!r}; there are runtime, engine and workflow", "apis")
@@ -258,6 +275,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"Settings(host={self.host!r}, port={self.port}, data={self.data!r}, …)"  # some fields are secrets
+
+    @property
+    def trust_of_keys(self) -> dict[str, str]:
+        """The trust that is set for keys, by their names; `*` stands for all others."""
+        pairs = (item.rpartition("=") for item in self.key_trust)
+        return {name: level for name, _, level in pairs}
 
     @property
     def is_embedded(self) -> bool:

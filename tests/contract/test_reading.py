@@ -7,9 +7,9 @@ import asyncio
 import msgspec
 import pytest
 
-from holdfast.model import Segment, Status
+from holdfast.model import Kind, Segment, Status
 from holdfast.store.base import RunQuery, Store
-from tests.contract.making import Hand, held, journal, segment, started, waiting
+from tests.contract.making import Hand, held, journal, question, segment, started, waiting
 
 
 async def test_nothing_there(store: Store) -> None:
@@ -277,6 +277,32 @@ async def test_runs_are_listed_newest_first_page_by_page(store: Store) -> None:
     rest = await store.runs(RunQuery(tenant="default", before=page[-1].number))
 
     assert [run.run_id for run in page + rest] == ["r4", "r3", "r2", "r1", "r0"]
+    assert await store.runs(RunQuery(tenant="default", offset=2)) == rest
+
+
+async def test_runs_are_found_and_counted_by_the_kind_of_their_agent_their_caller_and_what_they_ask(
+    store: Store,
+) -> None:
+    await waiting(store, "asks", agent="skill:a", caller="mine")
+    await waiting(store, "calls", agent="skill:a", caller="mine", interrupt=question(kind=Kind.TOOL))
+    done = await held(store, "done", agent="capability:b", caller="other")
+    await done.finish()
+    await started(store, "beside", agent="skillful", caller="mine")
+
+    async def found(**filters: object) -> list[str]:
+        query = RunQuery(tenant="default", **filters)  # type: ignore[arg-type]
+        return [run.run_id for run in await store.runs(query)]
+
+    prefixes = ("skill:", "capability:")
+    assert await found(agent_prefixes=prefixes) == ["done", "calls", "asks"]
+    assert await found(agent_prefixes=prefixes, caller="mine") == ["calls", "asks"]
+    assert await found(asks_person=True) == ["asks"]
+    assert await found(asks_person=False, statuses=(Status.WAITING,)) == ["calls"]
+    assert await store.count_runs(RunQuery(tenant="default", agent_prefixes=prefixes, limit=1, offset=1)) == {
+        ("skill:a", Status.WAITING): 2,
+        ("capability:b", Status.COMPLETED): 1,
+    }
+    assert await store.count_runs(RunQuery(tenant="another")) == {}
 
 
 async def test_runs_are_filtered(store: Store) -> None:

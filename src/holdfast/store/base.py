@@ -212,6 +212,10 @@ class RunQuery(msgspec.Struct, frozen=True, kw_only=True):
     created_after: int | None = None  # exclusive
     created_before: int | None = None  # exclusive
     before: int | None = None  # only numbers below this one
+    agent_prefixes: tuple[str, ...] = ()  # only agents whose name begins with one of these
+    caller: str | None = None  # only runs that the key of this name started
+    asks_person: bool | None = None  # whether a question or an approval of the run waits for its answer
+    offset: int = 0  # how many are left out before those that come back
     limit: int = 50
 
 
@@ -404,6 +408,10 @@ class Store(Records, Protocol):
     async def run_by_number(self, number: int) -> Run | None: ...
 
     async def runs(self, query: RunQuery) -> list[Run]: ...
+
+    async def count_runs(self, query: RunQuery) -> Mapping[tuple[str, Status], int]:
+        """How many runs fit, by agent and status; offset and limit do not count."""
+        ...
 
     async def counts(self) -> Mapping[Status, int]:
         """How many runs are queued, running and waiting, over all tenants."""

@@ -75,6 +75,9 @@ async def check_role(connection: ASGIConnection[Any, Any, Any, Any], handler: Ba
     if takes_token:
         scope["query_string"] = without_parameter(scope["query_string"], TOKEN_PARAMETER)
     grant.caller.require(handler.opt.get("role", "reader"))
+    refusal = exchange_of(scope).refusal
+    if refusal is not None:
+        raise refusal
 
 
 def _check_page(grant: Grant, permission: str) -> None:
@@ -108,7 +111,9 @@ def _render(request: Request[Any, Any, Any], error: Exception) -> Any:
 
 def _as_ours(scope: Scope, error: Exception) -> Exception:
     """Litestar's own errors, which are about paths and methods alone, as ours."""
-    path = scope["path"][:200]
+    path, refusal = scope["path"][:200], exchange_of(scope).refusal
+    if refusal is not None and isinstance(error, MethodNotAllowedException | NotFoundException):
+        return refusal
     if isinstance(error, MethodNotAllowedException):
         allow = (error.headers or {}).get("allow", "")
         methods = sorted({item.strip() for item in allow.split(",")} | ({"HEAD"} if "GET" in allow else set()))

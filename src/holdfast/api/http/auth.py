@@ -12,9 +12,10 @@ import asyncio
 import hashlib
 import hmac
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 
 from holdfast.access import INVOKE, PERMISSIONS, Access, DeclaredKey, Rights
@@ -35,6 +36,7 @@ log = structlog.get_logger(__name__)
 # Revoked keys are refused within 5 s; one second is left for the read itself.
 REFRESH_SECONDS = 4.0
 DEVELOPMENT_KEY: Final = "dev-engine-key"
+DEFAULT_TRUST: Final = "standard"
 
 # The first header that is present decides, even if it is wrong and another one would be right.
 KEY_HEADERS: Final = (b"x-engine-key", b"x-api-key")
@@ -88,12 +90,16 @@ class Authenticator:
         allow_bearer: bool = True,
         bearers: Bearers | None = None,
         clock: Clock | None = None,
+        trust: Mapping[str, str] | None = None,
     ) -> None:
+        """`trust` is that of keys by their names, `*` for all that it does not name."""
         self.is_open = is_open
+        self._trust = trust or {}
+        self.anybody = self._trusted(ANYBODY)
         self._clock = clock or SystemClock()
         self.bearers = bearers
         self._allow_bearer = allow_bearer
-        self._fixed = {grant.hash: grant for grant in fixed}
+        self._fixed = {grant.hash: self._trusted(grant) for grant in fixed}
         self._stored: dict[str, Grant] = {}
         self._replaced: frozenset[str] = frozenset()  # hashes of rotated keys whose overlap is over
         names = [KEY_HEADERS[0], *([header.lower().encode()] if header else []), *KEY_HEADERS[1:]]
@@ -111,7 +117,7 @@ class Authenticator:
             Unauthenticated: none, or one that is not in force; `reason` says which.
         """
         if self.is_open:
-            return ANYBODY
+            return self.anybody
         credential, is_bearer = self._credential(headers)
         if credential is None:
             raise Unauthenticated(self._wanted, reason="missing_credentials")
@@ -219,9 +225,19 @@ class Authenticator:
         scheme, _, credential = found.get(b"authorization", b"").partition(b" ")
         return (credential.strip(), True) if scheme.lower() == b"bearer" else (None, False)
 
+    def _trusted(self, grant: Grant) -> Grant:
+        """The grant with the trust that is set for its key."""
+        trust = self._trust_of(grant.caller.name)
+        if trust is None:
+            return grant
+        return Grant(msgspec.structs.replace(grant.caller, trust=trust), grant.hash)
+
+    def _trust_of(self, name: str) -> str | None:
+        return self._trust.get(name) or self._trust.get("*")
+
     def add(self, grant: Grant) -> None:
         """Let one more key in, for as long as this process lives."""
-        self._fixed[grant.hash] = grant
+        self._fixed[grant.hash] = self._trusted(grant)
         self._makers = None
 
     async def refresh(self, store: Store) -> None:
@@ -231,7 +247,7 @@ class Authenticator:
         before, after = self._stored, dict[str, Grant]()
         for row in rows:
             if is_in_force(row, newest[row.name], now):
-                caller = Caller(row.name, row.tenant, row.role)
+                caller = Caller(row.name, row.tenant, row.role, self._trust_of(row.name) or DEFAULT_TRUST)
                 known = before.get(row.hash)
                 after[row.hash] = known if known is not None and known.caller == caller else Grant(caller, row.hash)
         self._stored = after

@@ -26,6 +26,7 @@ from holdfast.api.http.subscribers import Subscribers
 from holdfast.clock import Clock
 from holdfast.execution.program import Program
 from holdfast.ids import Ids
+from holdfast.rates import RateLimiter
 from holdfast.runs import Caller, Runs
 from holdfast.settings import Settings
 from holdfast.shutdown import Shutdown
@@ -44,6 +45,7 @@ class Services(msgspec.Struct, kw_only=True):
     ids: Ids
     shutdown: Shutdown
     subscribers: Subscribers
+    rates: RateLimiter  # of the calls of APIs that limit them
     started_at: int  # wall time of this process's start, in microseconds
     metrics: Metrics = msgspec.field(default_factory=Metrics)
     apis: tuple[Api, ...] = ()  # those that are served
@@ -103,6 +105,8 @@ class Exchange(msgspec.Struct):
     services: Services
     grant: Grant
     is_head: bool
+    facts: dict[str, Any] = msgspec.field(default_factory=dict)  # what the API notes down about it
+    refusal: Exception | None = None  # what refuses the call once its role is known to be high enough
     agent: str = ""  # the one that is called, as far as the call tells
     has_begun: bool = False  # a status line is out
     status: int = 0  # that of the answer; 0: there was none

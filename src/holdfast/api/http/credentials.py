@@ -14,7 +14,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Final
 
 from holdfast.api.http.asgi import Header, Scope
-from holdfast.api.http.auth import ANYBODY, Authenticator, Grant
+from holdfast.api.http.auth import Authenticator, Grant
 from holdfast.api.http.body import header
 from holdfast.api.http.query import read_query, without_parameter
 from holdfast.errors import Unauthenticated
@@ -48,7 +48,7 @@ def find_grant(
     if key is not None:
         scope["query_string"] = without_parameter(scope["query_string"], KEY_PARAMETER)
     if authenticator.is_open:
-        return ANYBODY
+        return authenticator.anybody
     try:
         return authenticator.authenticate(scope["headers"])
     except Unauthenticated as error:

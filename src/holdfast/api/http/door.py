@@ -83,6 +83,8 @@ class Door:
             # HEAD is answered as GET. uvicorn keeps the original scope and leaves the body out.
             scope = {**scope, "method": "GET"}
         scope["holdfast"] = exchange
+        if exchange.api.enter is not None:
+            exchange.api.enter(scope)
         metrics = self._services.metrics
         metrics.active_requests += 1
         try:
@@ -112,8 +114,10 @@ class Door:
             return Reply(204)
         if not is_public:
             await self._check_key(scope, exchange, method, path)
+            if exchange.api.admit is not None:
+                exchange.refusal = exchange.api.admit(scope)
         if not path:
-            raise PathNotFound(f"there is nothing at {scope['path'][:200]!r}")
+            raise exchange.refusal or PathNotFound(f"there is nothing at {scope['path'][:200]!r}")
         scope["path"] = path
         return None
 
@@ -175,7 +179,7 @@ def answer_to(scope: Scope, error: Exception) -> Application:
     exchange = exchange_of(scope)
     if not isinstance(error, HoldfastError | ConnectionError):
         log.error("request_failed", request_id=exchange.request_id, path=scope["path"], exc_info=error)
-    reply = exchange.api.render(error, Refusal(exchange.request_id, scope["path"]))
+    reply = exchange.api.render(error, Refusal(exchange.request_id, scope["path"], exchange.facts))
     # The client may still be sending the body that was refused.
     return Parting(reply) if isinstance(error, BodyTooLarge | BodyTimeout) else reply
 

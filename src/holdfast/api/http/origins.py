@@ -9,7 +9,10 @@ from holdfast.api.http.asgi import Header
 from holdfast.api.http.errors import HostNotAllowed, OriginNotAllowed
 
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_EXPOSED: Final = b"X-Run-Id, X-Request-Id, Location, Retry-After, Idempotency-Replayed"
+_EXPOSED: Final = (
+    b"X-Run-Id, X-Request-Id, Location, Retry-After, Idempotency-Replayed, "
+    b"X-Trace-Id, X-Ignored-Fields, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
+)
 _METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
 

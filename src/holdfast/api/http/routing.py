@@ -30,6 +30,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from holdfast.api.http.asgi import Scope
 from holdfast.api.http.operations import Operation, Schema
 from holdfast.api.http.reply import Reply
 
@@ -52,6 +53,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
     request_id: str
     path: str
+    facts: Mapping[str, Any] = {}  # what the API noted down about the request
 
 
 class Api(msgspec.Struct, frozen=True):
@@ -62,6 +64,10 @@ class Api(msgspec.Struct, frozen=True):
     without its text) and returns the answer. `repairs_text`: lone surrogates in bodies become U+FFFD instead of being
     refused. `integer_max`: the largest integer its bodies may have. `operations` says of each route, by method and
     path, what the OpenAPI document shows; `schemas` are the components that they refer to, `error_schema` one of them.
+
+    `enter` sees every request of the API first of all, `admit` once its key is known: they note facts down in the
+    exchange, which handlers and `render` find there, and may add headers to its answer. What `admit` returns refuses
+    the call, once its role is known to be high enough.
     """
 
     name: Owner
@@ -76,6 +82,8 @@ class Api(msgspec.Struct, frozen=True):
     error_media_type: str = "application/json"
     examples: Mapping[str, str] = {}  # of path parameters
     keys_with_spaces: bool = False  # an Idempotency-Key may be any printable ASCII, not only visible
+    enter: Callable[[Scope], None] | None = None
+    admit: Callable[[Scope], Exception | None] | None = None
 
 
 def owner_of(path: str) -> Owner:

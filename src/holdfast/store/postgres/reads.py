@@ -27,6 +27,19 @@ SQL: Final = _with_columns(statements("postgres", "reads"))
 
 def runs_query(query: RunQuery) -> tuple[str, list[Any]]:
     """The statement and its parameters."""
+    where, values = _where(query)
+    values += (query.limit, query.offset)
+    text = SQL["runs"].replace("{where}", where)
+    return text.replace("{limit}", f"${len(values) - 1}").replace("{offset}", f"${len(values)}"), values
+
+
+def count_query(query: RunQuery) -> tuple[str, list[Any]]:
+    """The same for how many there are."""
+    where, values = _where(query)
+    return SQL["count_runs"].replace("{where}", where), values
+
+
+def _where(query: RunQuery) -> tuple[str, list[Any]]:
     conditions: list[str] = []
     values: list[Any] = []
     for condition, value in (
@@ -37,6 +50,7 @@ def runs_query(query: RunQuery) -> tuple[str, list[Any]]:
         ("r.created_at >", query.created_after),
         ("r.created_at <", query.created_before),
         ("r.number <", query.before),
+        ("r.caller =", query.caller),
     ):
         if value is not None:
             values.append(value)
@@ -48,6 +62,9 @@ def runs_query(query: RunQuery) -> tuple[str, list[Any]]:
         # As text: only so can the index of the active runs be used. They are words of ours.
         words = ", ".join(repr(Status(status).value) for status in query.statuses)
         conditions.append(f"r.status IN ({words})")
-    values.append(query.limit)
-    text = SQL["runs"].replace("{where}", " AND ".join(conditions) or "true").replace("{limit}", f"${len(values)}")
-    return text, values
+    if query.agent_prefixes:
+        values.append(list(query.agent_prefixes))
+        conditions.append(f"EXISTS (SELECT 1 FROM unnest(${len(values)}::text[]) p WHERE starts_with(r.agent, p))")
+    if query.asks_person is not None:
+        conditions.append(f"{'' if query.asks_person else 'NOT '}EXISTS ({SQL['asks_person']})")
+    return " AND ".join(conditions) or "true", values

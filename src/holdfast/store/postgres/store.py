@@ -53,7 +53,7 @@ from holdfast.store.postgres.connection import (
 )
 from holdfast.store.postgres.memory import PostgresMemory
 from holdfast.store.postgres.notices import Notices
-from holdfast.store.postgres.reads import PAGE_SEGMENTS_MAX, runs_query
+from holdfast.store.postgres.reads import PAGE_SEGMENTS_MAX, count_query, runs_query
 from holdfast.store.postgres.records import PostgresRecords
 from holdfast.store.postgres.verdicts import Replay, in_progress
 from holdfast.store.postgres.writer import Writer, limits_of
@@ -260,6 +260,10 @@ class PostgresStore(PostgresRecords):
     async def runs(self, query: RunQuery) -> list[Run]:
         text, values = runs_query(query)
         return [rows.run_of(row) for row in await self._fetch(text, *values)]
+
+    async def count_runs(self, query: RunQuery) -> Mapping[tuple[str, Status], int]:
+        text, values = count_query(query)
+        return {(row[0], Status(row[1])): row[2] for row in await self._fetch(text, *values)}
 
     async def counts(self) -> Mapping[Status, int]:
         counts = dict.fromkeys((Status.QUEUED, Status.RUNNING, Status.WAITING), 0)

@@ -46,6 +46,19 @@ def runs_by_number(connection: Connection, numbers: Sequence[int]) -> list[Run]:
 
 
 def runs(connection: Connection, query: RunQuery) -> list[Run]:
+    where, values = _where(query)
+    text = SQL["runs"].replace("{where}", where)
+    return [rows.run_of(row) for row in connection.execute(text, (*values, query.limit, query.offset))]
+
+
+def count_runs(connection: Connection, query: RunQuery) -> dict[tuple[str, Status], int]:
+    where, values = _where(query)
+    found = connection.execute(SQL["count_runs"].replace("{where}", where), values)
+    return {(agent, Status(status)): count for agent, status, count in found}
+
+
+def _where(query: RunQuery) -> tuple[str, list[Any]]:
+    """The condition of a query, and its parameters."""
     conditions: list[str] = []
     values: list[Any] = []
     for condition, value in (
@@ -56,6 +69,7 @@ def runs(connection: Connection, query: RunQuery) -> list[Run]:
         ("r.created_at > ?", query.created_after),
         ("r.created_at < ?", query.created_before),
         ("r.number < ?", query.before),
+        ("r.caller = ?", query.caller),
     ):
         if value is not None:
             conditions.append(condition)
@@ -69,8 +83,12 @@ def runs(connection: Connection, query: RunQuery) -> list[Run]:
         conditions.append(f"r.status IN ({words})")
         if not any(status.is_final for status in query.statuses):
             conditions.append("r.status IN ('queued', 'running', 'waiting')")
-    text = SQL["runs"].replace("{where}", " AND ".join(conditions) or "true")
-    return [rows.run_of(row) for row in connection.execute(text, (*values, query.limit))]
+    if query.agent_prefixes:
+        conditions.append(f"({' OR '.join(['substr(r.agent, 1, length(?)) = ?'] * len(query.agent_prefixes))})")
+        values += [prefix for prefix in query.agent_prefixes for _ in range(2)]
+    if query.asks_person is not None:
+        conditions.append(f"{'' if query.asks_person else 'NOT '}EXISTS ({SQL['asks_person']})")
+    return " AND ".join(conditions) or "true", values
 
 
 def counts(connection: Connection) -> dict[Status, int]:

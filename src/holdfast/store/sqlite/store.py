@@ -205,6 +205,9 @@ class SQLiteStore(SQLiteRecords):
     async def runs(self, query: RunQuery) -> list[Run]:
         return await self._read(reads.runs, query)
 
+    async def count_runs(self, query: RunQuery) -> Mapping[tuple[str, Status], int]:
+        return await self._read(reads.count_runs, query)
+
     async def counts(self) -> Mapping[Status, int]:
         return await self._read(reads.counts)
 

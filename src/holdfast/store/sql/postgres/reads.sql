@@ -17,7 +17,13 @@ SELECT {run} FROM unnest($1::bigint[]) WITH ORDINALITY AS given (number, place)
 JOIN holdfast.runs r USING (number) JOIN holdfast.heads h USING (number) ORDER BY given.place
 
 -- name: runs
-SELECT {run} FROM holdfast.runs r JOIN holdfast.heads h USING (number) WHERE {where} ORDER BY r.number DESC LIMIT {limit}
+SELECT {run} FROM holdfast.runs r JOIN holdfast.heads h USING (number) WHERE {where} ORDER BY r.number DESC LIMIT {limit} OFFSET {offset}
+
+-- name: count_runs
+SELECT r.agent, r.status, count(*) FROM holdfast.runs r WHERE {where} GROUP BY r.agent, r.status
+
+-- name: asks_person
+SELECT 1 FROM holdfast.interrupts i WHERE i.number = r.number AND i.status = 'pending' AND i.kind IN ('question', 'approval')
 
 -- name: counts
 SELECT status, count(*) FROM holdfast.runs WHERE status IN ('queued', 'running', 'waiting') GROUP BY status

@@ -18,7 +18,13 @@ SELECT {run} FROM json_each(?) given CROSS JOIN runs r ON r.number = given.value
 ORDER BY given.key
 
 -- name: runs
-SELECT {run} FROM runs r JOIN heads h USING (number) WHERE {where} ORDER BY r.number DESC LIMIT ?
+SELECT {run} FROM runs r JOIN heads h USING (number) WHERE {where} ORDER BY r.number DESC LIMIT ? OFFSET ?
+
+-- name: count_runs
+SELECT r.agent, r.status, count(*) FROM runs r WHERE {where} GROUP BY r.agent, r.status
+
+-- name: asks_person
+SELECT 1 FROM interrupts i WHERE i.number = r.number AND i.status = 'pending' AND i.kind IN ('question', 'approval')
 
 -- name: counts
 SELECT status, count(*) FROM runs WHERE status IN ('queued', 'running', 'waiting') GROUP BY status
