@@ -10,6 +10,7 @@ import structlog
 from holdfast.agents.assistant.learning import NAME, LearningProgram, run_id_of
 from holdfast.agents.assistant.program import AssistantProgram
 from holdfast.agents.mcp import Mcp
+from holdfast.agents.models import credentials_of
 from holdfast.agents.models.embedding import ModelEmbedder
 from holdfast.agents.registry import Registry
 from holdfast.errors import CapacityError, RunExists, StorageFull
@@ -27,8 +28,8 @@ def add_memory(programs: Registry, runs: Runs, settings: Settings) -> None:
     Raises:
         ModelNotConfigured: the embedding model's name has no provider.
     """
-    model, key, url = settings.model_light, settings.model_key, settings.model_url
     if settings.embedding_model is not None:
+        key, url = credentials_of(settings.embedding_model, settings.model, settings.model_key, settings.model_url)
         runs.memory.embedder = ModelEmbedder(settings.embedding_model, key=key, url=url)
     assistants = [program for program in programs if isinstance(program, AssistantProgram)]
     for assistant in assistants:
@@ -49,7 +50,11 @@ def add_memory(programs: Registry, runs: Runs, settings: Settings) -> None:
         except (CapacityError, StorageFull) as refusal:
             log.warning("not_learned", run_id=turn.run_id, reason=refusal.code, message=str(refusal))
 
-    programs.add(LearningProgram(runs.memory, wait_for_end, model=model, key=key, url=url))
+    light = settings.model_light
+    key, url = (
+        (None, None) if light is None else credentials_of(light, settings.model, settings.model_key, settings.model_url)
+    )
+    programs.add(LearningProgram(runs.memory, wait_for_end, model=light, key=key, url=url))
     for assistant in assistants:
         assistant.use_learning(learn)
 

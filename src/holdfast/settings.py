@@ -26,7 +26,13 @@ ALIASES: Final[Mapping[str, str]] = {
     "store": "SQLITE_DB_PATH",
     "model_key": "LLM_API_KEY",
     "model_url": "LLM_BASE_URL",
+    "model_fallback": "FALLBACK_MODEL",
     "model_light": "LIGHT_MODEL",
+    "model_planner": "PLANNER_MODEL",
+    "max_tokens": "MAX_TOKENS",
+    "tool_concurrency": "*_MAX_TOOL_USE_CONCURRENCY",  # whatever stands before it; of several the smallest counts
+    "hitl_expires_seconds": "CHANNEL_STATE_TTL_HITL",
+    "compaction": "REACTIVE_COMPACT_ENABLED",
     "embedding_model": "EMBEDDING_MODEL",
     "log_level": "ENGINE_LOG_LEVEL",
     "catalog": "CATALOG_DIR",
@@ -34,6 +40,14 @@ ALIASES: Final[Mapping[str, str]] = {
     "asset_key": "AD_ENCRYPTION_KEY",
     "public_url": "OAUTH_REDIRECT_BASE_URL",
 }
+
+# Names that are put together to a setting, or added to it.
+_MODEL: Final = ("LLM_PROVIDER", "LLM_MODEL")
+_KEYS: Final = ("ENGINE_API_KEY", "ENGINE_KEY_HASH")
+
+# Variables of clients, of Dockfiles and of the tests: known, but nothing to this server.
+_OTHERS: Final = re.compile(r"ENGINE_URL|ENGINE_KEY|HOLDFAST_(URL|KEY|API_KEY.*|FAULTS_.*|FLOOR_FILE)")
+_OURS: Final = re.compile(r"(HOLDFAST|ENGINE|LLM|BAP|CHANNEL_STATE|REACTIVE)_[A-Z0-9_]+")
 
 METRICS: Final = ("latency", "tokens", "cost")
 TRUST_LEVELS: Final = ("sandbox", "standard", "elevated", "privileged")
@@ -197,6 +211,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     model_key: Annotated[str | None, Meta(description="the key of the model's provider")] = None
     model_url: Annotated[str | None, Meta(description="base URL of a model server that speaks a known API")] = None
+    model_fallback: Annotated[
+        str | None, Meta(description="a model, provider:name, that is asked where the model does not answer")
+    ] = None
+    model_planner: Annotated[
+        str | None, Meta(description="a model, provider:name, that makes a plan before a turn; none: no plan")
+    ] = None
     model_light: Annotated[
         str | None, Meta(description="a cheaper model, provider:name, that learns facts from turns; none: no facts")
     ] = None
@@ -207,6 +227,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     learning: Annotated[bool, Meta(description="learn from the assistant's turns, in the background")] = True
     max_tokens: Annotated[int, Meta(ge=1, description="longest answer of the assistant's model, in tokens")] = 4096
     iterations_max: Annotated[int, Meta(ge=1, description="model requests in one turn of the assistant")] = 50
+    turn_seconds_max: Annotated[
+        float,
+        Meta(gt=0, description="execution time after which a turn of the Engine API fails; waiting does not count"),
+    ] = 3600.0
+    turn_tokens_max: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="tokens, read and written, after which a turn of the assistant asks its model no more"),
+    ] = None
+    tool_concurrency: Annotated[
+        int, Meta(ge=1, le=1000, description="tools of one turn of the assistant that execute at once")
+    ] = 10
+    hitl_expires_seconds: Annotated[
+        float, Meta(ge=1, le=31_536_000, description="after which a question of the assistant counts as unanswered")
+    ] = 259_200.0
+    compaction: Annotated[
+        bool, Meta(description="shorten what the assistant's model sees of a task that grew too long for it")
+    ] = True
     catalog: Annotated[
         str | None, Meta(description="directory of the catalog; MCP servers are in its mcp_servers.json")
     ] = None
@@ -337,19 +374,54 @@ def load_settings(environ: Mapping[str, str], *, file: Mapping[str, Any] = NOTHI
         if flags.get(name) is not None:
             values[name] = flags[name]
             continue
-        for variable in (PREFIX + name.upper(), ALIASES.get(name)):
-            if variable is not None and (text := environ.get(variable)):
-                values[name] = _read(variable, text, hints[name])
-                break
-        else:
-            if name in file:
-                values[name] = file[name]
+        variable = next((variable for variable in _variables(name, environ) if environ.get(variable)), None)
+        if variable is not None:
+            values[name] = _read(variable, environ[variable], hints[name])
+        elif name in file:
+            values[name] = file[name]
     _add_engine_keys(environ, values)
     _add_engine_model(environ, values)
     try:
         return msgspec.convert(values, Settings, strict=True)
     except msgspec.ValidationError as exc:
         raise InvalidSetting(str(exc), _field_of(str(exc))) from None
+
+
+def with_env_file(environ: Mapping[str, str], file: Mapping[str, str]) -> dict[str, str]:
+    """The environment, and what a file adds to it: nothing that the environment has set, be it under another name."""
+    hidden = set(_KEYS if any(environ.get(name) for name in _KEYS) else ())
+    for field in Settings.__struct_fields__:
+        ours, *others = _variables(field, environ)
+        if any(environ.get(name) for name in (*others, *(_MODEL if field == "model" else ()))):
+            hidden.add(ours)
+    return {**{name: text for name, text in file.items() if name not in hidden}, **environ}
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look as if they were meant for this server, and which it does not know."""
+    known = {name for field in Settings.__struct_fields__ for name in _variables(field, environ)}
+    known |= {*_MODEL, *_KEYS}
+    return sorted(
+        name for name in environ if name not in known and _OURS.fullmatch(name) and not _OTHERS.fullmatch(name)
+    )
+
+
+def _variables(field: str, environ: Mapping[str, str]) -> list[str]:
+    """The variables that give a setting, those that win first."""
+    alias = ALIASES.get(field)
+    found = [PREFIX + field.upper()]
+    if alias is not None and alias.startswith("*"):
+        # Of several the one that asks for least; what is no number is refused when it is read.
+        some = [name for name in environ if name.endswith(alias[1:])]
+        return found + sorted(some, key=lambda name: (_number(environ[name]), name))
+    return found if alias is None else [*found, alias]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def _add_engine_keys(environ: Mapping[str, str], values: dict[str, Any]) -> None:
@@ -364,8 +436,15 @@ def _add_engine_keys(environ: Mapping[str, str], values: dict[str, Any]) -> None
 
 def _add_engine_model(environ: Mapping[str, str], values: dict[str, Any]) -> None:
     provider, model = environ.get("LLM_PROVIDER"), environ.get("LLM_MODEL")
-    if provider and model and "model" not in values:
-        values["model"] = f"{provider}:{model}"
+    if "model" in values or not (provider or model):
+        return
+    if provider and model:
+        values["model"] = f"{provider.lower()}:{model}"
+    elif model and (":" in model or "model_url" in values):
+        values["model"] = model
+    else:
+        missing, given = ("LLM_MODEL", "LLM_PROVIDER") if provider else ("LLM_PROVIDER", "LLM_MODEL")
+        raise InvalidSetting(f"{given} needs {missing} too: together they name the model", missing)
 
 
 def _read(variable: str, text: str, type: Any) -> Any:
@@ -376,6 +455,8 @@ def _read(variable: str, text: str, type: Any) -> Any:
         if text not in ("true", "false"):
             raise InvalidSetting(f"{variable} is true or false, not {text!r}", variable)
         return text == "true"
+    if variable == "ENGINE_LOG_LEVEL":
+        return text.lower()
     if get_origin(wanted) is tuple:
         return _comma_list(text)
     if wanted in (int, float):

@@ -17,6 +17,7 @@ from pydantic_ai.messages import FinishReason, ModelResponse, UserPromptPart
 from pydantic_ai.models.test import TestModel
 
 from holdfast.agents.assistant import AssistantProgram
+from holdfast.agents.assistant.limits import Limits
 from holdfast.agents.assistant.loop import Loop
 from holdfast.agents.assistant.program import message_of
 from holdfast.agents.models import ContextOverflow, ModelFailed, ModelRateLimited
@@ -40,13 +41,14 @@ class Waits:
 
 
 def assistant(model: Any, waits: Waits | None = None, *, iterations_max: int = 50) -> AssistantProgram:
-    program = AssistantProgram(model, iterations_max=iterations_max)
+    limits = Limits(iterations_max=iterations_max)
+    program = AssistantProgram(model, limits=limits)
     program._loop = Loop(
         model,
         builtin_tools(),
         instructions="Be brief.",
         max_tokens=None,
-        iterations_max=iterations_max,
+        limits=limits,
         sleep=waits or Waits(),
     )
     return program

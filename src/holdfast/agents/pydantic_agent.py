@@ -21,6 +21,7 @@ from pydantic_ai.toolsets import AbstractToolset, WrapperToolset
 from pydantic_ai.toolsets.abstract import ToolsetTool
 
 from holdfast.agents.assistant.history import detail_of, model_messages, refused_block, user_content
+from holdfast.agents.assistant.limits import Limits
 from holdfast.agents.assistant.program import message_of
 from holdfast.agents.assistant.requests import RecordedModel
 from holdfast.agents.assistant.turn import Turn
@@ -33,6 +34,8 @@ from holdfast.execution.program import EMPTY_SPEC, AgentSpec, Result
 from holdfast.model.lifecycle import Restart
 
 FRAMEWORK: Final = "pydantic-ai"
+# Such an agent has limits of its own.
+UNLIMITED: Final = Limits(iterations_max=sys.maxsize)
 
 
 class PydanticAgentProgram:
@@ -68,10 +71,10 @@ class PydanticAgentProgram:
         Raises:
             ModelFailed: the provider did not answer, or its answer cannot be used.
         """
-        agent, turn = self.agent, Turn(context, _AnyTools())
+        agent, turn = self.agent, Turn(context, _AnyTools(), limits=UNLIMITED)
         if agent.model is None:
             raise ModelFailed(f"the agent {self.name!r} has no model")
-        model = RecordedModel(infer_model(agent.model), turn, iterations_max=sys.maxsize)
+        model = RecordedModel(infer_model(agent.model), turn)
         toolsets = [RecordedToolset(toolset, turn) for toolset in agent.toolsets]
         text, media = message_of(input)
         history = model_messages(await context.history())

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from holdfast.cli.env_file import read_env_file
 from holdfast.cli.screen import CliError
 from holdfast.settings import Settings, load_settings
 
@@ -65,6 +66,7 @@ class Access(Protocol):
 
 def settings_for(data: Path | None, store: str | None = None) -> Settings:
     """The settings of a command that is told at most where the data are."""
+    read_env_file()
     return load_settings(os.environ, data=None if data is None else str(data), store=store)
 
 

@@ -14,10 +14,13 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.access import Access
+from holdfast.agents.assistant.limits import Limits
 from holdfast.agents.assistant.program import AssistantProgram
+from holdfast.agents.models import check_model, credentials_of
 from holdfast.agents.registry import ASSISTANT, Registry, registry_of
 from holdfast.agents.target import TargetError, is_dockfile
-from holdfast.settings import Settings, load_settings
+from holdfast.cli.env_file import read_env_file
+from holdfast.settings import PREFIX, Settings, load_settings, unknown_variables
 
 NO_FLAGS: Final[Mapping[str, Any]] = {}
 
@@ -53,9 +56,18 @@ def read_served(
         raise TargetError("several TARGETs can be served only as Dockfiles; name one file.py, module or module:agent")
     if env_file is not None:
         raise TargetError("--env-file goes with a Dockfile; set the variables in the environment")
+    read_env_file()
     found = settings or load_settings(os.environ, **flags)
     target = targets[0] if targets else None
-    return Served(settings=found, load=lambda: registry_of(target, lambda: assistant_of(found), default=found.agent))
+    return Served(
+        settings=found,
+        load=lambda: registry_of(target, lambda: assistant_of(found), default=found.agent),
+        notices=tuple(_notices()),
+    )
+
+
+def _notices() -> list[str]:
+    return [f"{name} is set, but there is no such setting (docs/settings.md)" for name in unknown_variables(os.environ)]
 
 
 def _of_dockfiles(
@@ -79,16 +91,31 @@ def _of_dockfiles(
             programs.append(assistant_of(found))
         return Registry(programs, default=found.agent)
 
-    return Served(settings=found, load=load, access=loaded.access, notices=loaded.notices)
+    return Served(settings=found, load=load, access=loaded.access, notices=(*loaded.notices, *_notices()))
 
 
 def assistant_of(settings: Settings) -> AssistantProgram:
-    """The assistant as it is set."""
+    """
+    The assistant as it is set.
+
+    Raises:
+        ModelNotConfigured: it, or a model beside it, cannot work.
+    """
+    main, main_key, main_url = settings.model, settings.model_key, settings.model_url
+    for setting in ("model_fallback", "model_light", "model_planner"):
+        name = getattr(settings, setting)
+        if name is not None:
+            check_model(name, *credentials_of(name, main, main_key, main_url), setting=f"{PREFIX}{setting.upper()}")
     return AssistantProgram(
         settings.model,
         key=settings.model_key,
         url=settings.model_url,
         max_tokens=settings.max_tokens,
-        iterations_max=settings.iterations_max,
+        limits=Limits(
+            iterations_max=settings.iterations_max,
+            tokens_max=settings.turn_tokens_max,
+            tools_at_once=settings.tool_concurrency,
+            hitl_expires_seconds=settings.hitl_expires_seconds,
+        ),
         offline_word_delay_seconds=settings.offline_word_delay_seconds,
     )

@@ -89,6 +89,16 @@ def _variables(folder: Path, environment: Mapping[str, str], env_file: Path | No
     return found
 
 
+def read_env(path: Path) -> dict[str, str]:
+    """
+    The variables of a `.env` file.
+
+    Raises:
+        InvalidDockfile: a line is no assignment, or the file cannot be read.
+    """
+    return parse_env(_text_of(path, str(path)), str(path))
+
+
 def _text_of(path: Path, name: str) -> str:
     try:
         return path.read_text("utf-8-sig")

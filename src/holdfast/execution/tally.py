@@ -18,6 +18,7 @@ class Tally:
     def __init__(self) -> None:
         self.tokens: Counter[tuple[str, str]] = Counter()  # by agent and kind
         self.cost_usd: Counter[str] = Counter()  # by agent
+        self.provider_answers = True  # whether the last request to a model's provider was answered
 
     def add_usage(self, agent: str, usage: Mapping[str, Any]) -> None:
         """Count an event `usage` of this agent."""

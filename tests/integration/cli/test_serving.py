@@ -119,7 +119,8 @@ def test_a_store_in_use_is_told_with_who_has_it(server: Server) -> None:
 
 def test_settings_come_from_variables_and_flags_win(tmp_path: Path) -> None:
     data = tmp_path / "elsewhere"
-    variables = {"HOLDFAST_DATA": str(data), "HOLDFAST_KEYS": "variable-key", "ENGINE_API_KEY": "engine-key"}
+    (tmp_path / ".env").write_text(f"HOLDFAST_DATA={data}\nHOLDFAST_KEYS=hidden\n")
+    variables = {"HOLDFAST_KEYS": "variable-key", "ENGINE_API_KEY": "engine-key"}
     with serving(tmp_path, "--key", "flag-key", **variables) as server:
         statuses = [
             httpx.get(f"{server.url}/runs", headers={"X-API-Key": key}).status_code
@@ -128,6 +129,14 @@ def test_settings_come_from_variables_and_flags_win(tmp_path: Path) -> None:
 
     assert statuses == [200, 200, 401]
     assert (data / "holdfast.db").exists()
+
+
+def test_a_flag_that_is_neither_true_nor_false_refuses_the_start(tmp_path: Path) -> None:
+    done = holdfast("serve", "--port", "0", folder=tmp_path, REACTIVE_COMPACT_ENABLED="yes")
+
+    assert done.returncode == 1
+    assert "REACTIVE_COMPACT_ENABLED is true or false" in done.stderr
+    assert not (tmp_path / ".holdfast").exists()
 
 
 def test_a_first_interrupt_stops_cleanly_and_a_second_one_at_once(tmp_path: Path) -> None:

@@ -143,6 +143,19 @@ def test_a_refused_request_is_not_tried_again(model: Provider, talk: Engine, tas
     assert len(model.requests) == 1
 
 
+def test_health_tells_of_the_last_call_and_stays_ok(model: Provider, talk: Engine, task_id: str) -> None:
+    """Check 31: a provider that is down."""
+    model.reset(Fault(401, "authentication_error", "no such key"), Reply("Here again."))
+
+    talk.execute("Hello.", task_id)
+    down, ready = talk.client.get("/health").json(), talk.client.get("/ready")
+    talk.execute("Hello.", task_id)
+    up = talk.client.get("/health").json()
+
+    assert (down["status"], down["subsystems"]["llm_provider"], ready.status_code) == ("ok", "error", 200)
+    assert up["subsystems"] | {"llm_provider": "ok", "asset_directory": "not_configured"} == up["subsystems"]
+
+
 PNG = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()}
 CLIP = {"type": "base64", "media_type": "video/webm", "data": base64.b64encode(b"\x1a\x45\xdf\xa3").decode()}
 # Nobody answers there. What is fetched from it in this process would fail the turn.

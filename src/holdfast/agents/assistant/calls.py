@@ -37,8 +37,6 @@ from holdfast.execution.client_tools import ClientTool
 from holdfast.execution.codec import encode_result
 from holdfast.model.encoding import repair_value
 
-# A person may be away over a weekend.
-PERMISSION_SECONDS = 259_200
 # About what a model reads of one result without losing its thread; a result is one event, too.
 OUTPUT_CHARACTERS_MAX = 64 * 1024
 # A question is read by a person; the whole input stands beside it.
@@ -244,7 +242,7 @@ async def _ask_permission(turn: Turn, tool: Tool[Any], call: Call, arguments: Ma
     """
     approval = await call.context.approve(
         _question(tool, arguments),
-        expires_in=PERMISSION_SECONDS,
+        expires_in=turn.limits.hitl_expires_seconds,
         default=False,
         key=f"approve:{call.key}",
         tool=tool.name,

@@ -22,6 +22,7 @@ from pydantic_ai.settings import ModelSettings
 from holdfast.agents.assistant.callers_tools import client_tools_of
 from holdfast.agents.assistant.calls import RETRIES_MAX, RecordedTools
 from holdfast.agents.assistant.history import detail_of, model_messages, refused_block, user_content
+from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.assistant.recalling import recall
 from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel, Sleep
 from holdfast.agents.assistant.turn import Turn
@@ -48,7 +49,7 @@ class Loop:
         *,
         instructions: str,
         max_tokens: int | None,
-        iterations_max: int,
+        limits: Limits = STANDARD,
         client_tools: Sequence[str] = (),
         memory: Memory | None = None,
         mcp: Mcp | None = None,
@@ -61,7 +62,7 @@ class Loop:
         self._mcp = mcp
         self._toolset = RecordedTools(tools)
         self._settings = _settings(model, max_tokens)
-        self._iterations_max = iterations_max
+        self._limits = limits
         self._sleep = sleep
         self._agent: Agent[Turn, str] = Agent(
             deps_type=Turn,
@@ -82,7 +83,7 @@ class Loop:
             ModelFailed: the provider did not answer.
         """
         client_tools = await client_tools_of(context, self._client_tools, self._tools)
-        turn = Turn(context, self._tools, client_tools, await remote_tools_of(context, self._mcp))
+        turn = Turn(context, self._tools, client_tools, await remote_tools_of(context, self._mcp), self._limits)
         history = model_messages(await context.history())
         recalled = await recall(context, self._memory, text)
         with capture_run_messages() as messages:
@@ -94,7 +95,6 @@ class Loop:
                     model=RecordedModel(
                         self._model,
                         turn,
-                        iterations_max=self._iterations_max,
                         notes=recalled.notes,
                         sleep=self._sleep,
                     ),

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, is_offline
 from holdfast.agents.tools import Tools, builtin_tools, memory_tools
 from holdfast.execution.codec import encode_result
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 NAME: Final = "assistant"
 MAX_TOKENS: Final = 4096
-ITERATIONS_MAX: Final = 50
 
 INSTRUCTIONS: Final = (
     "You are a helpful assistant. Answer in the language of the person who writes to you, and be brief. "
@@ -65,7 +65,7 @@ class AssistantProgram:
         tools: Tools | None = None,
         instructions: str = INSTRUCTIONS,
         max_tokens: int | None = MAX_TOKENS,
-        iterations_max: int = ITERATIONS_MAX,
+        limits: Limits = STANDARD,
         client_tools: Sequence[str] = ("*",),
         offline_word_delay_seconds: float = WORD_DELAY_SECONDS,
     ) -> None:
@@ -80,7 +80,7 @@ class AssistantProgram:
         if model is None or isinstance(model, str):
             check_model(model, key, url)
         self.name = name
-        self.tools = builtin_tools() if tools is None else tools
+        self.tools = builtin_tools(limits.hitl_expires_seconds) if tools is None else tools
         self._has_own_tools = tools is not None
         self._memory: Memory | None = None
         self._learn: Learn | None = None
@@ -88,7 +88,7 @@ class AssistantProgram:
         self._model, self._key, self._url = model, key, url
         self._instructions = instructions
         self._max_tokens = max_tokens
-        self._iterations_max = iterations_max
+        self._limits = limits
         self.client_tools = tuple(client_tools)
         self._word_delay_seconds = offline_word_delay_seconds
         self._loop: Loop | None = None
@@ -155,7 +155,7 @@ class AssistantProgram:
             self.tools,
             instructions=self._instructions,
             max_tokens=self._max_tokens,
-            iterations_max=self._iterations_max,
+            limits=self._limits,
             client_tools=self.client_tools,
             memory=self._memory,
             mcp=self._mcp,

@@ -75,6 +75,11 @@ class ProviderFailure(msgspec.Struct, frozen=True):
     may_pass: bool = False  # the same request may succeed later
     is_rejected: bool = False  # the provider did not like what is in the request
 
+    @property
+    def is_about_request(self) -> bool:
+        """Whether the provider did answer: it does not want this request."""
+        return self.is_rejected or self.code == ContextOverflow.code
+
     def error(self) -> ModelFailed:
         """What the turn ends with."""
         details: dict[str, Any] = {} if self.retry_after is None else {"retry_after": self.retry_after}

@@ -65,14 +65,12 @@ class RecordedModel(WrapperModel):
         wrapped: Model[Any],
         turn: Turn,
         *,
-        iterations_max: int,
         notes: str | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         super().__init__(wrapped)
         self._turn = turn
         self._notes = notes  # stand before this turn's message, and in no later turn
-        self._iterations_max = iterations_max
         self._sleep = sleep
         # The provider refused the conversation with media of earlier turns, say because a URL is dead by now.
         self._hides_media = False
@@ -90,7 +88,7 @@ class RecordedModel(WrapperModel):
             ModelFailed: the provider did not answer; that too is recorded.
             IterationsExhausted: no request was made.
         """
-        if self._turn.requests >= self._iterations_max:
+        if self._turn.requests >= self._turn.limits.iterations_max:
             raise IterationsExhausted
         messages = with_notes(messages, self._notes, self._turn.context.run_id)
         outcome = await self._turn.context.step(
@@ -119,6 +117,7 @@ class RecordedModel(WrapperModel):
                 response = await self._stream(bare if hides_media else messages, settings, parameters)
             except PROVIDER_ERRORS as exc:
                 failure = failure_of(exc)
+                context.execution.tally.provider_answers = failure.is_about_request
                 if failure.is_rejected and not hides_media:
                     hides_media = True
                     await self._announce_retry(first, attempt, 0, failure)
@@ -129,6 +128,7 @@ class RecordedModel(WrapperModel):
                 await self._announce_retry(first, attempt, wait, failure)
                 await self._sleep(wait)
             else:
+                context.execution.tally.provider_answers = True
                 await self._report(response)
                 made = ModelMessagesTypeAdapter.dump_python([response], mode="json")[0]
                 return {"response": made, "hides_media": True} if hides_media else {"response": made}

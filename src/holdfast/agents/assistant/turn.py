@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 
+from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.tools import Tool, Tools
 
 if TYPE_CHECKING:
     from holdfast.execution.client_tools import ClientTool
     from holdfast.execution.context import Context
-
-# How many tools of one turn execute at the same time.
-TOOLS_AT_ONCE = 10
 
 # Between the texts of two responses of one turn, so that they can be read as one.
 PARAGRAPH = "\n\n"
@@ -34,12 +32,14 @@ class Turn:
         tools: Tools,
         client_tools: Mapping[str, ClientTool] | None = None,
         remote_tools: Mapping[str, Tool[Any]] | None = None,
+        limits: Limits = STANDARD,
     ) -> None:
         self.context = context
         self.tools = tools
         self.client_tools = client_tools or {}  # what the caller executes, by the names that the model knows
         self.remote_tools = remote_tools or {}  # of MCP servers, by the names that the model knows
-        self.slots = asyncio.Semaphore(TOOLS_AT_ONCE)
+        self.limits = limits
+        self.slots = asyncio.Semaphore(limits.tools_at_once)
         self.requests = 0
         self.blocks = 0  # content blocks of the responses so far; the next one begins here
         self.usage = {"input_tokens": 0, "output_tokens": 0, "cache_hit_tokens": 0}

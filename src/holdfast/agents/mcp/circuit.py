@@ -32,6 +32,11 @@ class Circuits:
                 f"the last {FAILURES_MAX} calls in a row failed; it is tried again in {left:.0f} s", circuit="open"
             )
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last call of any of them failed."""
+        return bool(self._failures)
+
     def failed(self, key: str) -> None:
         count = self._failures[key] = self._failures.get(key, 0) + 1
         if count >= FAILURES_MAX:

@@ -111,6 +111,7 @@ class Mcp:
         self._vault = Vault(key)
         self._public_url = None if public_url is None else public_url.rstrip("/")
         self._circuits = Circuits(clock)
+        self._has_key = key is not None
         self._renewing: dict[str, asyncio.Lock] = {}
         self._listed: dict[str, tuple[float, list[RemoteTool]]] = {}
 
@@ -124,6 +125,13 @@ class Mcp:
     async def connections(self, tenant: str) -> list[Connection]:
         """In the order in which they were made."""
         return [self._shown(record) for record in await self._store.records(KIND, tenant=tenant)]
+
+    @property
+    def health(self) -> str:
+        """`not_configured` where nothing can be connected, `error` where the last call of a connection failed, else `ok`."""
+        if not self._has_key:
+            return "not_configured"
+        return "error" if self._circuits.is_failing else "ok"
 
     async def is_used(self, tenant: str) -> bool:
         """Whether there is any connection."""

@@ -8,6 +8,7 @@ from holdfast.agents.models.failures import (
     ModelRateLimited,
     ModelTimedOut,
 )
+from holdfast.agents.models.names import credentials_of
 
 __all__ = [
     "WORD_DELAY_SECONDS",
@@ -18,5 +19,6 @@ __all__ = [
     "ModelTimedOut",
     "build_model",
     "check_model",
+    "credentials_of",
     "is_offline",
 ]

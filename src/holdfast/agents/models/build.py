@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.agents.models.failures import ModelNotConfigured
+from holdfast.agents.models.names import EXTRAS, is_known, key_variables, provider_of, spelled
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
@@ -19,19 +20,20 @@ OFFLINE_NAME: Final = "offline"
 # Slow enough that a stream is seen to be one, fast enough for nobody to wait.
 WORD_DELAY_SECONDS: Final = 0.015
 
-# The providers that an extra of ours brings, and the variable that may hold their key instead of our setting.
-_EXTRAS: Final = {"anthropic": "anthropic", "openai": "openai", "openai-chat": "openai", "openai-responses": "openai"}
-_KEY_VARIABLES: Final = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
-
 
 def is_offline(name: str | None, url: str | None = None) -> bool:
     """Whether these settings mean the offline model."""
     return name == OFFLINE_NAME or (name is None and url is None)
 
 
-def check_model(name: str | None, key: str | None = None, url: str | None = None) -> None:
+def check_model(
+    name: str | None, key: str | None = None, url: str | None = None, *, setting: str = "HOLDFAST_MODEL"
+) -> None:
     """
     Refuse settings that cannot work, without loading the model library: for the start of a server.
+
+    Args:
+        setting: the one that has the name.
 
     Raises:
         ModelNotConfigured: there is no model, no provider, no key, or the provider's package is not installed.
@@ -39,24 +41,24 @@ def check_model(name: str | None, key: str | None = None, url: str | None = None
     if is_offline(name, url):
         return
     if name is None:
-        raise ModelNotConfigured("HOLDFAST_MODEL_URL needs HOLDFAST_MODEL too: which model?", setting="HOLDFAST_MODEL")
-    provider = _provider(name)
-    if url is None and not provider:
+        raise ModelNotConfigured(f"HOLDFAST_MODEL_URL needs {setting} too: which model?", setting=setting)
+    provider = provider_of(name)
+    if url is None and not is_known(name):
+        found = f"; there is no provider {provider!r}" if provider else ""
         raise ModelNotConfigured(
-            f"HOLDFAST_MODEL is {name!r}; it must be provider:model, for example anthropic:claude-sonnet-4-5",
-            setting="HOLDFAST_MODEL",
+            f"{setting} is {name!r}{found}; it must be provider:model, for example anthropic:claude-sonnet-4-5",
+            setting=setting,
         )
-    extra = "openai" if url is not None and provider != "anthropic" else _EXTRAS.get(provider)
-    if extra is None:
-        return  # one of pydantic-ai's many others: what it lacks, `build_model` hears from there
-    if find_spec(extra) is None:
+    extra = "openai" if url is not None and provider != "anthropic" else EXTRAS.get(provider)
+    if extra is not None and find_spec(extra) is None:
         raise ModelNotConfigured(
-            f"the model {name} needs the package {extra}: pip install 'holdfast[{extra}]'", setting="HOLDFAST_MODEL"
+            f"the model {name} needs the package {extra}: pip install 'holdfast[{extra}]'", setting=setting
         )
-    variable = _KEY_VARIABLES[extra]
-    if url is None and key is None and not os.environ.get(variable):
+    variables = key_variables(provider)
+    if url is None and key is None and variables and not any(os.environ.get(variable) for variable in variables):
+        ours = "HOLDFAST_MODEL_KEY or " if setting == "HOLDFAST_MODEL" else ""
         raise ModelNotConfigured(
-            f"the model {name} needs a key: set HOLDFAST_MODEL_KEY or {variable}", setting="HOLDFAST_MODEL_KEY"
+            f"the model {name} needs a key: set {ours}{variables[0]}", setting=f"{setting}_KEY" if ours else setting
         )
 
 
@@ -74,6 +76,7 @@ def build_model(
         ModelNotConfigured: what is missing, and what to do.
     """
     check_model(name, key, url)
+    name = name if name is None else spelled(name)
     if name is None or is_offline(name, url):
         from holdfast.agents.models.offline.model import OfflineModel
 
@@ -85,12 +88,8 @@ def build_model(
 
 def _model_at(url: str, name: str, key: str | None) -> Model[Any]:
     """A model behind a URL. Local servers take no key, but their clients insist on one."""
-    from pydantic_ai.providers import infer_provider_class
-
     provider_name, _, model_name = name.partition(":")
-    try:
-        infer_provider_class(provider_name)
-    except (ValueError, ImportError):
+    if not is_known(name):
         model_name = name  # `llama3:8b` is a model with a tag, not one of a provider
     if provider_name == "anthropic":
         from pydantic_ai.models.anthropic import AnthropicModel
@@ -111,7 +110,7 @@ def _provider_model(name: str, key: str | None) -> Model[Any]:
     from pydantic_ai.models import infer_model
     from pydantic_ai.providers import Provider, infer_provider, infer_provider_class
 
-    def provider_of(provider: str) -> Provider[Any]:
+    def opened(provider: str) -> Provider[Any]:
         if key is None:
             return infer_provider(provider)
         make: Any = infer_provider_class(provider)
@@ -119,7 +118,7 @@ def _provider_model(name: str, key: str | None) -> Model[Any]:
         return made
 
     try:
-        return infer_model(name, provider_factory=provider_of)
+        return infer_model(name, provider_factory=opened)
     except ImportError as exc:
         raise ModelNotConfigured(
             f"the model {name} needs a package that is not installed: {exc}", setting="HOLDFAST_MODEL"
@@ -131,9 +130,3 @@ def _provider_model(name: str, key: str | None) -> Model[Any]:
             f"the provider of {name} takes no plain key: leave HOLDFAST_MODEL_KEY out and set its own variables",
             setting="HOLDFAST_MODEL_KEY",
         ) from exc
-
-
-def _provider(name: str) -> str:
-    """The part of a model's name before the colon; empty without one."""
-    provider, colon, _ = name.partition(":")
-    return provider if colon else ""

@@ -1,7 +1,7 @@
 """What models may call, and the tools that come with the package."""
 
 from holdfast.agents.tools.arithmetic import sum_tool
-from holdfast.agents.tools.asking import ask_human_tool
+from holdfast.agents.tools.asking import ASK_SECONDS, ask_human_tool
 from holdfast.agents.tools.now import current_time_tool
 from holdfast.agents.tools.remembering import memory_tools
 from holdfast.agents.tools.tool import Call, Tool, ToolError, Tools
@@ -19,6 +19,6 @@ __all__ = [
 ]
 
 
-def builtin_tools() -> Tools:
-    """The tools of the built-in assistant."""
-    return Tools(current_time_tool(), sum_tool(), ask_human_tool())
+def builtin_tools(hitl_expires_seconds: float = ASK_SECONDS) -> Tools:
+    """The tools of the built-in assistant; a question of it is open for so long."""
+    return Tools(current_time_tool(), sum_tool(), ask_human_tool(hitl_expires_seconds))

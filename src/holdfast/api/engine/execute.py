@@ -105,7 +105,7 @@ async def execute(request: Call) -> asgi.Answer:
         idempotency = msgspec.structs.replace(idempotency, expires_at=None)
         started = await _known(request.runs, idempotency)
     if started is None:
-        started = await _start(request.runs, request.caller, wanted, idempotency)
+        started = await _start(request, wanted, idempotency)
     return await _answer(request, started)
 
 
@@ -127,7 +127,8 @@ async def _known(runs: Runs, wanted: IdempotencyRow) -> Started | None:
     return None if run is None else Started(run, replayed=True)
 
 
-async def _start(runs: Runs, caller: Caller, wanted: Wanted, idempotency: IdempotencyRow | None) -> Started:
+async def _start(request: Call, wanted: Wanted, idempotency: IdempotencyRow | None) -> Started:
+    runs, caller = request.runs, request.caller
     message, media, replaced = wanted.message, wanted.media, Replaced()
     if wanted.edit_message_id is not None:
         replaced = await replaced_by_edit(runs, caller, wanted.task_id, wanted.edit_message_id)
@@ -144,6 +145,7 @@ async def _start(runs: Runs, caller: Caller, wanted: Wanted, idempotency: Idempo
         media=media,
         supersedes=replaced.numbers,
         metadata=wanted.metadata,
+        timeout_seconds=request.services.settings.turn_seconds_max,
         idempotency=idempotency,
         facts={"supersedes": replaced.turn_ids} if replaced.turn_ids else {},
     )

@@ -38,9 +38,20 @@ async def show_health(request: Call) -> Answer:
         "agent": services.default_agent,
         "framework": _framework(services),
         "uptime_seconds": round((now - services.started_at) / 1_000_000, 3),
-        "subsystems": {"database": database, "llm_provider": "ok"},
+        "subsystems": _subsystems(services, database),
     }
     return json_reply(body | ({"notices": services.notices} if services.notices else {}))
+
+
+def _subsystems(services: Services, database: str) -> dict[str, str]:
+    """How what the server needs is, as far as it knows; only the database decides whether it can work."""
+    opened, mcp = services.opened, services.mcp
+    is_answered = opened is None or opened.worker.tally.provider_answers
+    return {
+        "database": database,
+        "llm_provider": "ok" if is_answered else "error",
+        "asset_directory": "ok" if mcp is None else mcp.health,
+    }
 
 
 @get("/ready", opt=_PUBLIC)
