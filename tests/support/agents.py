@@ -94,6 +94,7 @@ async def fail(context: Context, input: dict[str, Any]) -> None:
 def loop(context: SyncContext, input: dict[str, Any]) -> None:
     """A sync function that computes until the file `gate` exists, and looks at nothing of its run; then it emits."""
     context.token("here")
+    Path(input["gate"]).with_suffix(".in").touch()
     while not Path(input["gate"]).exists():
         sum(range(1000))
     try:

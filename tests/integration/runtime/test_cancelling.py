@@ -64,6 +64,8 @@ def test_an_endless_loop_is_final_within_5_seconds_and_fenced(client: httpx.Clie
     """Nobody can stop it, but what it does afterwards is recorded nowhere; meanwhile the receipt stays the same."""
     gate = tmp_path / "gate"
     run_id = executing(client, "loop", gate=str(gate))
+    while not gate.with_suffix(".in").exists():
+        client.get("/health")
 
     early = client.delete(f"/runs/{run_id}?reason=first&wait=0")
     again = client.delete(f"/runs/{run_id}?reason=second&wait=0")
