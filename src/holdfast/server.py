@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,7 +64,7 @@ from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
 from holdfast.shutdown import Shutdown
-from holdfast.store.base import Store
+from holdfast.store.base import Store, StoreInfo
 from holdfast.webhooks import Webhooks
 from holdfast.webhooks.guard import Allowed
 from holdfast.webhooks.post import Poster
@@ -216,6 +216,8 @@ class Server:
         self._http: _Http | None = None
         self._serving: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._info: StoreInfo | None = None  # of the opened store
+        self._first_key: str | None = None  # that was made at this start
 
     @property
     def url(self) -> str:
@@ -235,7 +237,7 @@ class Server:
         if self._listener is None:
             await self._run_until_stop()
             return
-        http = self._http = _Http(self._http_config())
+        http = self._http = _Http(self.http_config())
         try:
             # By itself it says from its first moment that it starts. On a shared port others take the calls until then.
             if self._token is None:
@@ -253,11 +255,25 @@ class Server:
         await http.is_up.wait()
 
     async def _run_until_stop(self) -> None:
+        async with self.opened() as worker:
+            if not self.settings.no_worker:
+                self._preload()
+            # Everything up to here lives as long as the process; the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            if self._http is not None and self._serving is None:
+                await self._answer(self._http)
+            self._tell_listening()
+            await self._stop.wait()
+            log.info("stopping", executing=worker.executing)
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[Worker]:
+        """The store is open, runs are executed, and the door lets calls in; at the end all of it is stopped in order."""
         try:
             journal, worker = await self._open()
             try:
-                await self._stop.wait()
-                log.info("stopping", executing=worker.executing)
+                yield worker
             finally:
                 self._shutdown.set()
                 self._remove_server_file()
@@ -278,14 +294,40 @@ class Server:
 
     async def _open(self) -> tuple[Journal, Worker]:
         """Open the store, begin to work, and let the door open."""
-        settings = self.settings
-        info = await self._store.open()
+        info = self._info = await self._store.open()
         self._services.notices = info.notices
         self._authenticator.use_secret(info.secret)
         for notice in info.notices:
             log.warning("store_notice", message=notice)
         journal = Journal(self._store, self._clock, last_timestamp=info.last_timestamp)
         journal.on_failure = self._on_failure
+        worker = self._make_worker(journal)
+        runs = self._make_runs(journal, worker, info)
+        self._first_key = await self._make_first_key()
+        await journal.start()
+        await worker.start()
+        if info.kind != EMBEDDED:
+            self._neighbours = Neighbours(journal, worker)
+            await self._neighbours.start()
+        await self._authenticator.start(self._store, journal.guard)
+        webhooks = self._webhooks = Webhooks(
+            self._store,
+            self._clock,
+            self._ids,
+            encode=functools.partial(encode_webhook, runs),
+            encode_test=body_of_test,
+            poster=self._poster,
+            secret=self.settings.webhook_secret,
+        )
+        await webhooks.start(journal)
+        self._services.webhooks = webhooks
+        self._services.opened = runs
+        self._let_in_cli()
+        self._tasks.append(asyncio.create_task(self._prune_forever(), name="retention"))
+        return journal, worker
+
+    def _make_worker(self, journal: Journal) -> Worker:
+        settings = self.settings
         worker = Worker(
             journal,
             self._programs,
@@ -304,6 +346,11 @@ class Server:
             ),
         )
         worker.tracing = self._tracing()
+        return worker
+
+    def _make_runs(self, journal: Journal, worker: Worker, info: StoreInfo) -> Runs:
+        """The door to the runs, and what agents get by it: memory and the tools of MCP servers."""
+        settings = self.settings
         runs = Runs(
             journal,
             worker,
@@ -327,43 +374,18 @@ class Server:
         )
         add_mcp(self._programs, self._services.mcp)
         check_ids(self._programs.names(), runs.agent_id)
-        first_key = await self._first_key()
-        await journal.start()
-        await worker.start()
-        if info.kind != EMBEDDED:
-            self._neighbours = Neighbours(journal, worker)
-            await self._neighbours.start()
-        await self._authenticator.start(self._store, journal.guard)
-        webhooks = self._webhooks = Webhooks(
-            self._store,
-            self._clock,
-            self._ids,
-            encode=functools.partial(encode_webhook, runs),
-            encode_test=body_of_test,
-            poster=self._poster,
-            secret=settings.webhook_secret,
-        )
-        await webhooks.start(journal)
-        self._services.webhooks = webhooks
-        self._services.opened = runs
-        self._let_in_cli()
-        self._tasks.append(asyncio.create_task(self._prune_forever(), name="retention"))
-        if not settings.no_worker:
-            self._preload()
-        # Everything up to here lives as long as the process; the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        if self._http is not None and self._serving is None:
-            await self._answer(self._http)
-        facts = {"store": info.kind, "location": info.location, "agents": self._programs.listed()}
+        return runs
+
+    def _tell_listening(self) -> None:
+        assert self._info is not None
+        facts = {"store": self._info.kind, "location": self._info.location, "agents": self._programs.listed()}
         if self._listener is None:
             log.info("working", **facts)
         else:
             log.info("listening", url=self.url, **facts)
-        self._on_listening(Listening(self.url, first_key, info.location))
-        return journal, worker
+        self._on_listening(Listening(self.url, self._first_key, self._info.location))
 
-    async def _first_key(self) -> str | None:
+    async def _make_first_key(self) -> str | None:
         settings = self.settings
         has_keys = settings.keys or settings.key_hashes or self._access.mode in ("api_key", "jwt")
         if self._listener is None or settings.no_auth or has_keys:
@@ -379,9 +401,10 @@ class Server:
 
         return Tracing(self._spans)
 
-    def _http_config(self) -> uvicorn.Config:
+    def http_config(self) -> uvicorn.Config:
+        """How uvicorn speaks HTTP for the door."""
         return uvicorn.Config(
-            self._door(),
+            self.door(),
             http=LimitedProtocol,
             ws="none",
             lifespan="off",
@@ -394,7 +417,8 @@ class Server:
             backlog=BACKLOG,
         )
 
-    def _door(self) -> Door:
+    def door(self) -> Door:
+        """The ASGI application; it refuses calls until the server is opened."""
         settings = self.settings
         is_development = settings.no_auth or key_hash(DEVELOPMENT_KEY) in {
             *map(key_hash, settings.keys),

@@ -75,14 +75,7 @@ class Kernel:
 
     async def die(self) -> None:
         """End as after kill -9: nothing is handed over and nothing more is written."""
-        for loop in self.worker._loops:
-            loop.cancel()
-        for execution in list(self.worker._executions.values()):
-            execution.is_over = True
-            execution.writer.close()
-            if execution.task is not None:
-                execution.task.cancel()
-        await asyncio.sleep(0)
+        await self.worker.die()
 
 
 def _damage(directory: Path, number: int) -> None:

@@ -140,6 +140,22 @@ class Worker:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
 
+    async def die(self) -> None:
+        """
+        End as a process ends that is killed: nothing is handed over, nothing more is written, and the leases stay. Async
+        code is cancelled; to the store and to others it looks as if it had just stopped.
+        """
+        self.is_stopping = True
+        executions = list(self._executions.values())
+        for execution in executions:
+            execution.is_over = True
+            execution.writer.close()
+        tasks = [*self._loops, *(execution.task for execution in executions if execution.task is not None)]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)  # a thread goes on until it looks
+
     @property
     def has_room(self) -> bool:
         """Whether this process can execute one more run."""
