@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from holdfast.clock import SystemClock
-from holdfast.execution.program import Program
+from holdfast.execution.program import Program, Programs
 from holdfast.execution.worker import Worker, WorkerSettings
 from holdfast.ids import RandomIds
 from holdfast.journal import END, Journal, Reader, Signal
@@ -106,6 +106,7 @@ async def kernel(
     """A running kernel on an embedded store, or on `store`; with `crash` its end is a death."""
     clock = options.pop("clock", None) or SystemClock()
     damage = options.pop("damage", None)
+    programs: Programs = options.pop("programs", Agents(agents))
     ids = RandomIds(clock)
     store: Store = options.pop("store", None) or SQLiteStore(directory, clock=clock)
     info = await store.open()
@@ -113,7 +114,7 @@ async def kernel(
         _damage(directory, damage)
     journal = Journal(store, clock, last_timestamp=info.last_timestamp, retry_seconds=0.02)
     await journal.start()
-    worker = Worker(journal, Agents(agents), clock, ids, settings)
+    worker = Worker(journal, programs, clock, ids, settings)
     runs = Runs(journal, worker, clock, ids, Shutdown(), namespace=info.store_id, **options)
     await worker.start()
     made = Kernel(store, journal, worker, runs)

@@ -5,6 +5,7 @@ Which agents a server serves, under which names, and which one answers where non
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from holdfast.agents.target import TargetError, load_target
 from holdfast.execution.admission import check_spec
@@ -16,6 +17,22 @@ from holdfast.ids import is_uuid
 ASSISTANT = "assistant"
 
 
+class Finder(Protocol):
+    """Knows agents whose names come and go while the server runs."""
+
+    def get(self, name: str) -> Program | None:
+        """The agent of this name."""
+        ...
+
+    def names(self) -> Iterable[str]:
+        """Of all agents whose runs can be executed."""
+        ...
+
+    def listed(self) -> Iterable[str]:
+        """Of those that are shown to people."""
+        ...
+
+
 class Registry:
     """The agents of one process, in the order in which they were added; the first is the default one."""
 
@@ -24,6 +41,7 @@ class Registry:
         Raises:
             TargetError: two different agents have one name or id, a name is a UUID, or the default agent is none of them.
         """
+        self.finders: list[Finder] = []
         self._programs: dict[str, Program] = {}
         for program in programs:
             self.add(program)
@@ -61,14 +79,24 @@ class Registry:
                 raise TargetError(f"agents {other.name!r} and {program.name!r} have one id, {declared}")
 
     def get(self, name: str) -> Program | None:
-        return self._programs.get(name)
+        known = self._programs.get(name)
+        if known is None:
+            found = (finder.get(name) for finder in self.finders)
+            known = next((program for program in found if program is not None), None)
+        return known
 
     def names(self) -> list[str]:
-        return list(self._programs)
+        names = list(self._programs)
+        for finder in self.finders:
+            names += finder.names()
+        return names
 
     def listed(self) -> list[str]:
         """The names that are shown to people: not of what the server adds for its own work."""
-        return [name for name, program in self._programs.items() if not is_internal(program)]
+        names = [name for name, program in self._programs.items() if not is_internal(program)]
+        for finder in self.finders:
+            names += finder.listed()
+        return names
 
     def __iter__(self) -> Iterator[Program]:
         return iter(self._programs.values())

@@ -93,6 +93,7 @@ def interrupt_event(interrupt: Interrupt, asker: str | None = None) -> tuple[str
         if asker is not None:
             fields["step"] = asker
     else:
+        fields |= _asking_step(interrupt)
         fields["default"] = shown_answer(interrupt.kind, part.default)
     for name in ("reason", "tool", "tool_call_id", "rule", "input_hash"):
         value = getattr(interrupt, name)
@@ -103,6 +104,17 @@ def interrupt_event(interrupt: Interrupt, asker: str | None = None) -> tuple[str
     if interrupt.answer_role != "executor":
         fields["answer_role"] = interrupt.answer_role
     return "interrupt", encode_fields(fields)
+
+
+def _asking_step(interrupt: Interrupt) -> dict[str, Any]:
+    """
+    Of an interrupt that a step of a skill asked, that step: its key is `<step>/ask:…`. A part of a key with a colon in it
+    is no step.
+    """
+    path, _, asked = interrupt.step.rpartition("/")
+    if not asked.startswith("ask:"):
+        return {}
+    return {"step": "/".join(part for part in path.split("/") if ":" not in part)}
 
 
 def tool_name(part: Part) -> str:
@@ -164,6 +176,7 @@ def resolved_event(interrupt: Interrupt, part: Part) -> tuple[str, str]:
         "kind": interrupt.kind.value,
         "answer": None if interrupt.kind is Kind.TOOL else shown_answer(interrupt.kind, part.answer),
         "by": part.by,
+        **_asking_step(interrupt),
     }
     if part.caller:
         fields["caller"] = part.caller

@@ -38,6 +38,7 @@ from holdfast.execution.admission import Shaped, cut, off_loop, shaped
 from holdfast.execution.client_tools import ClientTool
 from holdfast.execution.codec import VALUE_BYTES_MAX, decode_result, encode_result
 from holdfast.execution.context import Context, set_current
+from holdfast.execution.emitting import custom_fields
 from holdfast.execution.events import (
     EXPIRED_CODE,
     answer_events,
@@ -496,6 +497,7 @@ class Execution:
             output=data,
             usage=None if result.usage is None else msgspec.json.encode(result.usage),
             messages=() if message is None else (message,),
+            before=[(name, custom_fields(name, None, own)) for name, own in result.events],
         )
 
     async def _shaped(self, data: bytes) -> Shaped:
@@ -549,13 +551,16 @@ class Execution:
         else:
             await self._finish_failed(failure_of(Interrupted("the server stopped while the run executed")))
 
-    async def _last_write(self, event: tuple[str, str], **changes: Any) -> None:
-        """The terminal event and all that ends with it, durable when this returns."""
+    async def _last_write(
+        self, event: tuple[str, str], *, before: Sequence[tuple[str, str]] = (), **changes: Any
+    ) -> None:
+        """The terminal event, what comes `before` it and all that ends with it; durable when this returns."""
         self.is_over = True
         now = self.now()
         events, interrupts = self._void_interrupts(now)
         self.writer.write(
             *events,
+            *before,
             event,
             interrupts=interrupts,
             ended_at=now,

@@ -128,6 +128,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     usage: dict[str, Any] | None = None
     text: str | None = None
     detail: bytes | None = None
+    events: tuple[tuple[str, dict[str, Any]], ...] = ()  # of the author's own, written with `complete` in one commit
 
 
 class Programs(Protocol):

@@ -1,0 +1,123 @@
+"""
+What all steps of one run of a skill share: its options and definition, what is on record, and when that is on disk.
+
+A result is written with its events in one commit, and execution goes on at once. Who must know that results are on
+disk (a step with side effects, a question, the end) waits with `settle` for all that were written before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from holdfast.execution.codec import decode_result
+from holdfast.model import Failure, Step
+from holdfast.model.encoding import encode_fields
+
+if TYPE_CHECKING:
+    from holdfast.agents.skill.bindings import Bindings
+    from holdfast.agents.skill.model import Definition, Options
+    from holdfast.execution.context import Context
+
+
+class Undertaking:
+    """One run, while this process executes it."""
+
+    def __init__(self, context: Context, definition: Definition, options: Options, bindings: Bindings) -> None:
+        self.context = context
+        self.execution = context.execution
+        self.definition = definition
+        self.options = options
+        self.bindings = bindings
+        self.record = self.execution.record
+        self.places = asyncio.Semaphore(options.max_workers)
+        self._number = self.execution.run.number
+        self._writer = self.execution.writer
+        self._written = 0  # results that were written,
+        self._settled = 0  # and how many of these are on disk for sure
+
+    @property
+    def run_attempt(self) -> int:
+        """1, and one more after each crash."""
+        return self.execution.run.attempt
+
+    def now(self) -> int:
+        return self.execution.now()
+
+    def recorded(self, key: str) -> Step | None:
+        """The step that is on record under this key and over; whoever asks has consumed it."""
+        step = self.record.step(key)
+        if step is None or not step.is_recorded:
+            return None
+        self.record.consume(key)
+        return step
+
+    def note(self, key: str) -> Any:
+        """What was written down under this key (`noted`), or None."""
+        step = self.recorded(key)
+        return None if step is None or step.output is None else decode_result(step.output)
+
+    def write(self, *events: tuple[str, dict[str, Any]], mark: str, rows: tuple[Step, ...] = ()) -> None:
+        """Write events and rows in one commit. They belong to the step of the key `mark`."""
+        self._writer.write(*((name, encode_fields(fields)) for name, fields in events), mark=mark, steps=rows)
+        for row in rows:
+            if row.is_recorded:
+                self._written += 1
+                self.record.consume(row.key)
+
+    def row(
+        self,
+        key: str,
+        name: str,
+        status: str,
+        *,
+        started_at: int,
+        attempt: int = 1,
+        completed_at: int | None = None,
+        output: bytes | None = None,
+        error: Failure | None = None,
+        at_most_once: bool = False,
+    ) -> Step:
+        """What the store keeps of a step, or of a part of one."""
+        return Step(
+            number=self._number,
+            key=key,
+            name=name,
+            status=status,
+            attempts=attempt,
+            at_most_once=at_most_once,
+            started_at=started_at,
+            completed_at=completed_at,
+            output=output,
+            error=error,
+        )
+
+    def noted(self, key: str, name: str, output: bytes) -> Step:
+        """A row that only remembers something."""
+        now = self.now()
+        return self.row(key, name, "completed", started_at=now, completed_at=now, output=output)
+
+    async def settle(self) -> None:
+        """
+        Wait until all results that were written up to now are on disk, and the lease is surely ours.
+
+        Raises:
+            LeaseLost
+        """
+        written = self._written
+        if self._settled < written:
+            await self._writer.durable()
+            self._settled = max(self._settled, written)
+        await self.execution.make_sure_of_lease()
+
+    async def durable(self) -> None:
+        """
+        Wait until everything that was written up to now is on disk, and the lease is surely ours.
+
+        Raises:
+            LeaseLost
+        """
+        written = self._written
+        await self._writer.durable()
+        self._settled = max(self._settled, written)
+        await self.execution.make_sure_of_lease()
