@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from holdfast.errors import ExecutionError
+from holdfast.errors import Cancelled, ExecutionError, InvalidRequest, OutcomeUnknown
 from holdfast.model import Failure
 
 
@@ -35,7 +35,7 @@ class SkillError(ExecutionError):
         return self.will_pass and not self.is_final
 
 
-class InvalidInputError(SkillError):
+class InvalidInputError(SkillError, InvalidRequest):
     """The inputs do not fit what the nested skill declares. Nothing of it ran."""
 
     code = "invalid_request"
@@ -94,14 +94,14 @@ class StepTimeoutError(SkillError):
     will_pass = True
 
 
-class OutcomeUnknownError(SkillError):
+class OutcomeUnknownError(SkillError, OutcomeUnknown):
     """A call that must not be made twice was cut off by a crash, and a person decided not to make it again."""
 
     code = "outcome_unknown"
     status = 409
 
 
-class StepCancelledError(SkillError):
+class StepCancelledError(SkillError, Cancelled):
     """The step was cut off, because its run was cancelled or failed elsewhere."""
 
     code = "cancelled"
