@@ -48,7 +48,8 @@ from holdfast.api.http.origins import Origins
 from holdfast.api.http.protocol import LimitedProtocol
 from holdfast.api.http.routing import Api
 from holdfast.api.http.subscribers import Subscribers
-from holdfast.api.workflow.webhook_body import body_of_test, encode_webhook
+from holdfast.api.webhook_bodies import encode_for
+from holdfast.api.workflow.webhook_body import body_of_test
 from holdfast.clock import SystemClock
 from holdfast.errors import StoreError
 from holdfast.execution.neighbours import Neighbours
@@ -314,7 +315,7 @@ class Server:
             self._store,
             self._clock,
             self._ids,
-            encode=functools.partial(encode_webhook, runs),
+            encode=functools.partial(encode_for, runs),
             encode_test=body_of_test,
             poster=self._poster,
             secret=self.settings.webhook_secret,
@@ -563,13 +564,15 @@ def _postgres_store(url: str, settings: Settings) -> Store:
 
 def served_apis(settings: Settings) -> list[Api]:
     """The APIs that the settings select. The Runtime API's public calls are always there."""
-    from holdfast.api import control, engine, runtime, workflow
+    from holdfast.api import control, engine, runtime, skills, workflow
 
     apis = [runtime.api(public_only="runtime" not in settings.apis), control.api()]
     if "engine" in settings.apis:
         apis.append(engine.api())
     if "workflow" in settings.apis:
         apis.append(workflow.api())
+    if "skills" in settings.apis:
+        apis.append(skills.api())
     return apis
 
 

@@ -98,10 +98,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     no_auth: Annotated[bool, Meta(description="ask for no key; only on a loopback host")] = False
     agent: Annotated[str | None, Meta(description="the agent that answers where a call names none")] = None
-    apis: Annotated[tuple[str, ...], Meta(description="the APIs that are served: runtime, engine, workflow")] = (
+    apis: Annotated[
+        tuple[str, ...], Meta(description="the APIs that are served: runtime, engine, workflow, skills")
+    ] = (
         "runtime",
         "engine",
         "workflow",
+        "skills",
     )
     expose_rest: Annotated[bool, Meta(description="answer /invoke")] = True
     expose_streams: Annotated[
@@ -302,8 +305,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                     f"{item!r} is not a key's name, = and one of {', '.join(TRUST_LEVELS)}", "key_trust"
                 )
         for name in self.apis:
-            if name not in ("runtime", "engine", "workflow"):
-                raise InvalidSetting(f"there is no API {name!r}; there are runtime, engine and workflow", "apis")
+            if name not in ("runtime", "engine", "workflow", "skills"):
+                raise InvalidSetting(
+                    f"there is no API {name!r}; there are runtime, engine, workflow and skills", "apis"
+                )
         if self.events_allowed is not None:
             try:
                 Selection.allowed(self.events_allowed)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +18,7 @@ from holdfast.ids import SeededIds
 from holdfast.model import Delivery, Run
 from holdfast.store.base import OutboxRow, Store
 from holdfast.webhooks import Endpoint, Webhooks, Wish
+from holdfast.webhooks.endpoint import SKILLS, WORKFLOW
 from holdfast.webhooks.guard import Allowed
 from holdfast.webhooks.outcome import Outcome
 from holdfast.webhooks.post import Poster
@@ -62,10 +65,11 @@ class Receiver(Poster):
             self.open[url] -= 1
 
 
-async def encode(run: Run, sequence: int) -> Encoded | None:
+async def encode(run: Run, sequence: int, shape: str) -> Sequence[Encoded]:
     if sequence == 13:
         raise KeyError("an encoder that is wrong")
-    return Encoded(f"msg_{run.run_id}_{sequence}", "run.started", "production", f"{run.run_id} {sequence}".encode())
+    told = Encoded(f"msg_{run.run_id}_{sequence}", "run.started", "production", f"{run.run_id} {sequence}".encode())
+    return [told] if shape == WORKFLOW else [told, msgspec.structs.replace(told, event_id=f"{told.event_id}_2")]
 
 
 def hooks_on(
@@ -511,3 +515,22 @@ async def test_deliveries_are_forgotten_after_thirty_days(
     clock.advance(1)
     assert await hooks.prune() == 1
     assert await store.deliveries(endpoint.endpoint_id) == []
+
+
+async def test_an_endpoint_of_skills_hears_of_one_event_under_each_of_its_names(
+    store: Store, hooks: Webhooks, receiver: Receiver
+) -> None:
+    await hooks.create(CALLER, url=URL)
+    endpoint = await hooks.create(CALLER, url=URL, secret="any text", shape=SKILLS)
+    await happen(store)
+
+    await turn(hooks.sender)
+
+    found = await store.deliveries(endpoint.endpoint_id)
+    assert [delivery.event_id for delivery in found] == ["msg_r1_0_2", "msg_r1_0"]
+    assert [delivery.status for delivery in found] == ["delivered", "delivered"]
+    signed = [headers.get("X-Webhook-Signature") for _, headers, _ in receiver.requests]
+    digest = hmac.new(b"any text", b"r1 0", hashlib.sha256).hexdigest()
+    assert sorted(filter(None, signed)) == [f"sha256={digest}"] * 2
+    assert [endpoint.endpoint_id] == [item.endpoint_id for item in await hooks.endpoints(CALLER, shape=SKILLS)]
+    assert endpoint not in await hooks.endpoints(CALLER)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from holdfast import errors
-from holdfast.api import control, engine, runtime, workflow
+from holdfast.api import control, engine, runtime, skills, workflow
 from holdfast.api.engine.codes import engine_code
 from holdfast.api.engine.refusals import answer_of
 from holdfast.api.http.errors import HttpError, MethodNotAllowed, UnknownParameter
@@ -34,8 +34,9 @@ REFERENCE: Final = {
     "engine": DOCS / "api" / "engine.md",
     "control": DOCS / "api" / "control.md",
     "workflow": DOCS / "api" / "workflow.md",
+    "skills": DOCS / "api" / "skills.md",
 }
-APIS: Final = (runtime.api(), engine.api(), control.api(), workflow.api())
+APIS: Final = (runtime.api(), engine.api(), control.api(), workflow.api(), skills.api())
 
 Route = tuple[str, str]
 

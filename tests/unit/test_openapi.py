@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from holdfast import agent
-from holdfast.api import control, engine, runtime, workflow
+from holdfast.api import control, engine, runtime, skills, workflow
 from holdfast.api.http.openapi import document, operation_key, rebased, routes_of
 from holdfast.api.http.routing import Api
 from holdfast.api.runtime.pages import front_page, reference_page
 
-APIS = (runtime.api(), engine.api(), control.api(), workflow.api())
+APIS = (runtime.api(), engine.api(), control.api(), workflow.api(), skills.api())
 
 
 @agent("a:b")

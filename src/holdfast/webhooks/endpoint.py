@@ -14,6 +14,10 @@ RUN_ENDPOINT: Final = "run_endpoint"
 
 TEST_EVENT: Final = "endpoint.test"
 
+# The shapes of bodies, named after the APIs that they are of.
+WORKFLOW: Final = "workflow"
+SKILLS: Final = "skills"
+
 _ENDS: Final = {
     "started": "run.started",
     "complete": "run.completed",
@@ -74,6 +78,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     failing_since: int | None = None
     number: int | None = None  # of the run that it hears of alone, once that has begun
     is_of_run: bool = False
+    shape: str = WORKFLOW  # how its events are named and its bodies look: that of an API
 
     def wants(self, event: str, run: Run, environment: str) -> bool:
         """Whether an event of a run that it hears of passes its filters."""

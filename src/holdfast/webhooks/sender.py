@@ -25,11 +25,11 @@ from holdfast.ids import Ids
 from holdfast.model import Delivery, Record, Run
 from holdfast.model.encoding import format_time
 from holdfast.store.base import OutboxRow, Store
-from holdfast.webhooks.endpoint import ENDPOINT, RUN_ENDPOINT, Endpoint, endpoint_of
+from holdfast.webhooks.endpoint import ENDPOINT, RUN_ENDPOINT, SKILLS, Endpoint, endpoint_of
 from holdfast.webhooks.outcome import Outcome
 from holdfast.webhooks.post import Poster
 from holdfast.webhooks.schedule import MICROSECONDS, is_given_up, next_attempt, retry_after_of
-from holdfast.webhooks.signing import signed_headers
+from holdfast.webhooks.signing import plain_signature, signed_headers
 
 log = structlog.get_logger(__name__)
 
@@ -57,8 +57,8 @@ class Encoded(msgspec.Struct, frozen=True):
     body: bytes
 
 
-Encode = Callable[[Run, int], Awaitable[Encoded | None]]
-"""The body for the event of this sequence; None: nobody is told of it. Raises JournalCorrupt, StoreUnavailable."""
+Encode = Callable[[Run, int, str], Awaitable[Sequence[Encoded]]]
+"""What the event of this sequence is told as in this shape, maybe nothing. Raises JournalCorrupt, StoreUnavailable."""
 
 
 class Sender:
@@ -166,13 +166,13 @@ class Sender:
 
     async def _deliver(self, rows: Sequence[OutboxRow]) -> None:
         runs: dict[int, Run | None] = {}
-        encoded: dict[tuple[int, int], Encoded | None] = {}
+        encoded: dict[tuple[int, int, str], Sequence[Encoded]] = {}
         endpoints: dict[str, Endpoint | None] = {}
         deliveries: list[Delivery] = []
         for row in rows:
             if row.number not in runs:
                 runs[row.number] = await self._store.run_by_number(row.number)
-            run, event = runs[row.number], (row.number, row.sequence)
+            run = runs[row.number]
             if run is None:
                 continue  # it was deleted meanwhile
             if row.endpoint_id not in endpoints:
@@ -182,22 +182,25 @@ class Sender:
                 continue
             if endpoint.is_of_run and endpoint.number is None:
                 await self.settle(endpoint, run.number)  # whoever started the run died before it did
+            event = (row.number, row.sequence, endpoint.shape)
             if event not in encoded:
-                encoded[event] = await self._encoded(run, row.sequence)
-            found = encoded[event]
-            if found is not None and endpoint.wants(found.type, run, found.environment):
-                deliveries.append(self._delivery(endpoint, row, found))
+                encoded[event] = await self._encoded(run, row.sequence, endpoint.shape)
+            deliveries += [
+                self._delivery(endpoint, row, found)
+                for found in encoded[event]
+                if endpoint.wants(found.type, run, found.environment)
+            ]
         await self._store.deliver(deliveries, rows)
 
-    async def _encoded(self, run: Run, sequence: int) -> Encoded | None:
+    async def _encoded(self, run: Run, sequence: int, shape: str) -> Sequence[Encoded]:
         try:
-            return await self._encode(run, sequence)
+            return await self._encode(run, sequence, shape)
         except StoreUnavailable:
             raise
         except Exception:
             # Its journal is broken, or the encoder is. It would be met again for ever, and nothing behind it be sent.
             log.exception("webhook_not_encoded", run_id=run.run_id, sequence=sequence)
-            return None
+            return ()
 
     def _delivery(self, endpoint: Endpoint, row: OutboxRow, found: Encoded) -> Delivery:
         now = self._clock.now()
@@ -253,7 +256,10 @@ class Sender:
 
     async def post(self, endpoint: Endpoint, delivery: Delivery, at: int) -> Outcome:
         """Send a delivery, signed at this time; nothing is recorded."""
-        headers = signed_headers(delivery.event_id, at // MICROSECONDS, delivery.body, endpoint.secrets_at(at))
+        secrets = endpoint.secrets_at(at)
+        headers = signed_headers(delivery.event_id, at // MICROSECONDS, delivery.body, secrets)
+        if endpoint.shape == SKILLS:
+            headers |= plain_signature(delivery.body, secrets[0])
         return await self._poster.post(endpoint.url, headers, delivery.body)
 
     def after(self, delivery: Delivery, outcome: Outcome, at: int) -> Delivery:

@@ -17,7 +17,16 @@ from holdfast.ids import Ids
 from holdfast.journal import Journal
 from holdfast.model import Delivery
 from holdfast.store.base import Store
-from holdfast.webhooks.endpoint import ENDPOINT, RUN_ENDPOINT, TEST_EVENT, Endpoint, Secret, endpoint_of
+from holdfast.webhooks.endpoint import (
+    ENDPOINT,
+    RUN_ENDPOINT,
+    SKILLS,
+    TEST_EVENT,
+    WORKFLOW,
+    Endpoint,
+    Secret,
+    endpoint_of,
+)
 from holdfast.webhooks.guard import check_url
 from holdfast.webhooks.post import Poster
 from holdfast.webhooks.schedule import MICROSECONDS
@@ -74,13 +83,15 @@ class Webhooks:
 
     async def create(self, caller: Caller, *, url: str, secret: str | None = None, **fields: Any) -> Endpoint:
         """
-        A new endpoint of the caller's tenant; durable when this returns.
+        A new endpoint of the caller's tenant; durable when this returns. One of the shape of skills may have any secret.
 
         Raises:
             WebhookUrlRefused, InvalidRequest
         """
         check_url(url, self._allowed)
-        endpoint = self._new(caller.tenant, url, _checked(secret) or new_secret(), **fields)
+        if fields.get("shape") != SKILLS:
+            secret = _checked(secret)
+        endpoint = self._new(caller.tenant, url, secret or new_secret(), **fields)
         await self._put(endpoint)
         return endpoint
 
@@ -88,9 +99,10 @@ class Webhooks:
         await self._store.put_records([endpoint.record(endpoint.created_at)])
         self.sender.is_needed = True
 
-    async def endpoints(self, caller: Caller) -> list[Endpoint]:
-        """The endpoints of the caller's tenant, oldest first, without those of single runs."""
-        return [endpoint_of(record) for record in await self._store.records(ENDPOINT, tenant=caller.tenant)]
+    async def endpoints(self, caller: Caller, *, shape: str = WORKFLOW) -> list[Endpoint]:
+        """The endpoints of the caller's tenant with bodies of a shape, oldest first, without those of single runs."""
+        found = [endpoint_of(record) for record in await self._store.records(ENDPOINT, tenant=caller.tenant)]
+        return [endpoint for endpoint in found if endpoint.shape == shape]
 
     async def get(self, caller: Caller, endpoint_id: str) -> Endpoint:
         """

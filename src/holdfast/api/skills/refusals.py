@@ -55,7 +55,7 @@ def wrong_inputs(misfits: Sequence[tuple[str, str]]) -> SkillsRefusal:
     """Inputs that do not fit what is declared: of each its name and what is wrong with it."""
     field, what = misfits[0]
     fields = [{"field": name, "message": message} for name, message in misfits]
-    message = f"Input '{field}' is {what}."
+    message = f"Input '{field}' {what if what.startswith('must ') else f'is {what}'}."
     return SkillsRefusal("invalid_request", message, type="InvalidInputError", field=field, fields=fields)
 
 

@@ -6,12 +6,12 @@ No I/O.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
+from holdfast.agents.skill.program import CAPABILITY, SKILL
 from holdfast.model import Run
 
-SKILL: Final = "skill:"
-CAPABILITY: Final = "capability:"
+__all__ = ["CAPABILITY", "SKILL", "facts_of", "is_ours", "skill_id_of", "subject_of", "trace_of"]
 
 
 def is_ours(run: Run) -> bool:
