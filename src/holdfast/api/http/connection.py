@@ -26,24 +26,37 @@ HandOver = Callable[[asyncio.Protocol], tuple[bytes, Callable[[], None]]]
 class Connection:
     """Made by our protocol for each connection; found in the scope's extensions under `holdfast`."""
 
-    __slots__ = ("_flow", "_hand_over", "_sent", "is_lost", "on_lost", "transport")
+    __slots__ = ("_flow", "_hand_over", "_is_plain", "_leave_chunks", "_sent", "is_lost", "on_lost", "transport")
 
     def __init__(
         self,
         transport: asyncio.Transport,
         flow: FlowControl,
         hand_over: HandOver | None = None,
+        leave_chunks: Callable[[], None] | None = None,
     ) -> None:
         self.is_lost = False
         self.on_lost: Callable[[], None] | None = None
         self.transport = transport
         self._hand_over = hand_over
+        self._leave_chunks = leave_chunks
+        self._is_plain = False
         self._flow = flow
         self._sent = 0
+
+    def be_plain(self) -> None:
+        """Let the answer that is about to begin have a body without chunks, which the end of the connection ends."""
+        if self._leave_chunks is not None:
+            self._leave_chunks()
+            self._is_plain = True
 
     def write(self, data: bytes | memoryview) -> None:
         """Write one chunk of a body that was begun with chunked encoding. It never waits; see `is_paused`."""
         if self.is_lost:
+            return
+        if self._is_plain:
+            self._sent += len(data)
+            self.transport.write(data)
             return
         head = b"%x\r\n" % len(data)
         self._sent += len(head) + len(data) + 2

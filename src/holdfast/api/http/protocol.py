@@ -35,7 +35,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
-        self._connection = Connection(transport, self.flow, self._hand_over)
+        self._connection = Connection(transport, self.flow, self._hand_over, self._leave_chunks)
         self._extensions = {"holdfast": self._connection}
         self._refusal: BadHttp | None = None
         self._is_refused = False
@@ -105,6 +105,10 @@ class LimitedProtocol(HttpToolsProtocol):
             # What follows is no HTTP, so the connection ends with the answer, unless it becomes a WebSocket.
             self._is_upgrade = True
             self.cycle.keep_alive = False
+
+    def _leave_chunks(self) -> None:
+        """The answer that is about to begin has no length, and is read by a client that knows no chunks."""
+        self.cycle.chunked_encoding = False
 
     # Handing over to a WebSocket
 

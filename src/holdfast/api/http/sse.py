@@ -168,6 +168,9 @@ class EventStream:
         try:
             headers = [*_HEADERS, *self._headers, *shared_headers(scope)]
             begin(scope, 200)
+            if scope["http_version"] == "1.0":
+                connection_of(scope).be_plain()
+                headers = [item for item in headers if item[0] != b"connection"]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             if exchange_of(scope).is_head:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})

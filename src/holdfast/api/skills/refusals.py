@@ -34,6 +34,8 @@ from holdfast.errors import (
 
 # With `skills_legacy_status_200`, what keeps its own status on the calls that answer everything else with 200.
 _NEVER_200: Final = frozenset({400, 401, 413, 429})
+# Of these only the code is ours.
+_OWN_STATUS: Final = (http.BadHttp, http.BodyTimeout, http.UnsupportedMediaType)
 _RETRIED: Final = frozenset({"rate_limited", "shutting_down", "overloaded"})
 
 
@@ -62,8 +64,6 @@ def wrong_inputs(misfits: Sequence[tuple[str, str]]) -> SkillsRefusal:
 # The first class that fits decides. `None` for a status: that of the code.
 _ANSWERS: Final[tuple[tuple[type[HoldfastError], str, int | None], ...]] = (
     (http.BodyTooLarge, "payload_too_large", None),
-    (http.BodyTimeout, "invalid_request", 408),
-    (http.UnsupportedMediaType, "invalid_request", 415),
     (http.MalformedBody, "invalid_request", 400),
     (http.InvalidQuery, "invalid_request", 400),
     (http.PathNotFound, "not_found", None),
@@ -99,9 +99,7 @@ def error_shown(error: Exception) -> dict[str, Any]:
     if isinstance(error, HoldfastError):
         for kind, code, status in _ANSWERS:
             if isinstance(error, kind):
-                return _shown(error, code, status)
-        if isinstance(error, http.HttpError):
-            return error_of("invalid_request", error.message, status=error.status)
+                return _shown(error, code, error.status if isinstance(error, _OWN_STATUS) else status)
         if error.code in ("storage_full", "store_unavailable"):
             return error_of("overloaded", error.message)
     return error_of("internal_error", "The server failed at this; its log says why.")
@@ -140,7 +138,7 @@ def render(error: Exception, refusal: Refusal) -> Reply:
 
 
 def _keeps_status(shown: Mapping[str, Any]) -> bool:
-    return shown["status"] in _NEVER_200 or shown["code"] in ("forbidden", "shutting_down")
+    return shown["status"] in _NEVER_200 or shown["code"] in ("forbidden", "shutting_down", "overloaded")
 
 
 __all__ = ["STATUSES", "SkillsRefusal", "error_shown", "render", "wrong", "wrong_inputs"]
