@@ -68,12 +68,14 @@ class Forked:
         self.args = arguments
         self.returncode: int | None = None
         self._nursery = nursery
+        self._lock = threading.Lock()  # a process that is gone can be asked about once
 
     def poll(self) -> int | None:
         """Its exit status (of a signal: its negative number), or None while it lives."""
-        if self.returncode is None:
-            self.returncode = self._nursery.ask({"wait": self.pid})["status"]
-        return self.returncode
+        with self._lock:
+            if self.returncode is None:
+                self.returncode = self._nursery.ask({"wait": self.pid})["status"]
+            return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """
