@@ -22,6 +22,7 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
     - AgentFailed, InvalidOutput, Interrupted, InterruptExpired, RunTimeout, AgentMissing, ReplayDiverged
     - StepFailed, OutcomeUnknown, PermissionDenied, ToolCallFailed (ToolDenied)
     - ModelFailed           the model's provider refused or failed; ModelRateLimited, ModelTimedOut, ContextOverflow
+    - BudgetExceeded        a turn has used up its tokens
     - Cancelled             raised inside sync agent code when its run is cancelled
     - LeaseLost             this process may not write to the run any more
   + NotConfigured           a setting is missing that this call needs; it is named
@@ -374,6 +375,12 @@ class ContextOverflow(ModelFailed):
     """The conversation does not fit into the model's context window."""
 
     code = "context_overflow"
+
+
+class BudgetExceeded(ExecutionError):
+    """The turn has used up the tokens that it may (`used`, `limit`). Its model was not asked again."""
+
+    code = "budget_exceeded"
 
 
 class LeaseLost(ExecutionError):

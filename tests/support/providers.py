@@ -24,7 +24,8 @@ class Reply:
     thinking: str = ""
     calls: Sequence[tuple[str, str, dict[str, Any]]] = ()
     cut: bool = False
-    before_end: Callable[[], None] = lambda: None  # called when all but the end was sent
+    before_end: Callable[[], object] = lambda: None  # called when all but the end was sent
+    input_tokens: int = 172  # besides 640 that are read from a cache; told by the messages protocol alone
 
 
 @dataclass
@@ -35,6 +36,13 @@ class Fault:
     kind: str = "server_error"
     message: str = "something went wrong"
     retry_after: str | None = None
+
+
+def overflow(protocol: str) -> Fault:
+    """What this provider says of a conversation that is too long."""
+    if protocol == "anthropic":
+        return Fault(400, "invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum")
+    return Fault(400, "context_length_exceeded", "Your input exceeds the context window of this model.")
 
 
 @dataclass
@@ -231,7 +239,12 @@ def _responses(reply: Reply) -> Iterator[bytes]:
 
 
 def _messages(reply: Reply) -> Iterator[bytes]:
-    usage = {"input_tokens": 172, "cache_read_input_tokens": 640, "cache_creation_input_tokens": 0, "output_tokens": 1}
+    usage = {
+        "input_tokens": reply.input_tokens,
+        "cache_read_input_tokens": 640,
+        "cache_creation_input_tokens": 0,
+        "output_tokens": 1,
+    }
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "test", "content": []}
     yield _named(
         {"type": "message_start", "message": {**message, "stop_reason": None, "stop_sequence": None, "usage": usage}}

@@ -102,10 +102,10 @@ def test_media_of_a_turn_that_failed_are_not_shown_again() -> None:
     failed = message_with_media(1, "Look.")
     done = [message_with_media(2, "And this?"), said(2, "assistant", "A dot.")]
 
-    first, second, _ = model_messages([failed, *done])
+    first, _, second, _ = model_messages([failed, *done])
 
     assert content_of(first)[0] == "Look."
-    assert "did not succeed" in content_of(first)[1]
+    assert "did not complete" in content_of(first)[1]
     assert isinstance(content_of(second)[1], BinaryContent)
 
 

@@ -143,6 +143,7 @@ async def test_a_turn_that_failed_leaves_the_persons_message() -> None:
 
     prompts = [p.content for m in script.messages[0] for p in m.parts if isinstance(p, UserPromptPart)]
     assert prompts == ["Are you there?", "And now?"]
+    assert [message.run_id for message in script.messages[0]] == [None, None, run.run.run_id]
 
 
 async def test_another_agents_answer_is_seen_as_text() -> None:

@@ -35,7 +35,7 @@ from holdfast.model.lifecycle import Restart
 
 FRAMEWORK: Final = "pydantic-ai"
 # Such an agent has limits of its own.
-UNLIMITED: Final = Limits(iterations_max=sys.maxsize)
+UNLIMITED: Final = Limits(iterations_max=sys.maxsize, compaction=False)
 
 
 class PydanticAgentProgram:

@@ -102,7 +102,7 @@ def assistant_of(settings: Settings) -> AssistantProgram:
         ModelNotConfigured: it, or a model beside it, cannot work.
     """
     main, main_key, main_url = settings.model, settings.model_key, settings.model_url
-    for setting in ("model_fallback", "model_light", "model_planner"):
+    for setting in ("model_light", "model_planner"):
         name = getattr(settings, setting)
         if name is not None:
             check_model(name, *credentials_of(name, main, main_key, main_url), setting=f"{PREFIX}{setting.upper()}")
@@ -110,10 +110,12 @@ def assistant_of(settings: Settings) -> AssistantProgram:
         settings.model,
         key=settings.model_key,
         url=settings.model_url,
+        fallback=settings.model_fallback,
         max_tokens=settings.max_tokens,
         limits=Limits(
             iterations_max=settings.iterations_max,
             tokens_max=settings.turn_tokens_max,
+            compaction=settings.compaction,
             tools_at_once=settings.tool_concurrency,
             hitl_expires_seconds=settings.hitl_expires_seconds,
         ),

@@ -9,7 +9,7 @@ nobody else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -114,10 +114,26 @@ def shaped(spec: AgentSpec, data: bytes) -> Shaped:
     if spec.output_strict is False:
         return Shaped(data, is_valid=not misfits)
     if misfits:
-        errors = [{"pointer": misfit.pointer, "message": misfit.message} for misfit in misfits]
-        text = "; ".join(misfit.text for misfit in misfits[:3])
-        raise InvalidOutput(f"the output does not fit the declared schema: {text}", errors=errors)
+        raise _not_fitting("the declared schema", misfits)
     return Shaped(data, removed)
+
+
+def check_output(document: Mapping[str, Any], data: bytes) -> None:
+    """
+    Let output JSON pass that fits a schema of the run's caller.
+
+    Raises:
+        InvalidOutput: it does not.
+    """
+    misfits = schema_of(document).misfits(decode_result(data))
+    if misfits:
+        raise _not_fitting("the schema that the caller asked for", misfits)
+
+
+def _not_fitting(schema: str, misfits: Sequence[Misfit]) -> InvalidOutput:
+    errors = [{"pointer": misfit.pointer, "message": misfit.message} for misfit in misfits]
+    text = "; ".join(misfit.text for misfit in misfits[:3])
+    return InvalidOutput(f"the output does not fit {schema}: {text}", errors=errors)
 
 
 def cut(data: bytes, characters_max: int | None) -> bytes:

@@ -34,7 +34,7 @@ from holdfast.errors import (
     RunTimeout,
     ToolCallFailed,
 )
-from holdfast.execution.admission import Shaped, cut, off_loop, shaped
+from holdfast.execution.admission import Shaped, check_output, cut, off_loop, shaped
 from holdfast.execution.client_tools import ClientTool
 from holdfast.execution.codec import VALUE_BYTES_MAX, decode_result, encode_result
 from holdfast.execution.context import Context, set_current
@@ -49,6 +49,7 @@ from holdfast.execution.events import (
     void_interrupt,
 )
 from holdfast.execution.files import GivenFile
+from holdfast.execution.given import OUTPUT_SCHEMA, given_key
 from holdfast.execution.guarded import GuardedWriter, clean_interrupt, violation
 from holdfast.execution.program import Program, Result, spec_of
 from holdfast.execution.record import Record
@@ -502,6 +503,9 @@ class Execution:
 
     async def _shaped(self, data: bytes) -> Shaped:
         """The output as the agent's declaration wants it."""
+        wanted = self.record.step(given_key(OUTPUT_SCHEMA))
+        if wanted is not None:
+            await off_loop(len(data), check_output, decode_result(wanted.output or b"{}"), data)
         spec = spec_of(self.program)
         made = Shaped(data) if spec.output_schema is None else await off_loop(len(data), shaped, spec, data)
         return msgspec.structs.replace(made, data=cut(self._clean(made.data), spec.safety.max_output_chars))

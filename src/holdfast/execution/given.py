@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PREFIX: Final = "given:"
 DEFINITION: Final = "definition"
+OUTPUT_SCHEMA: Final = "output_schema"  # JSON Schema: what the caller of this run wants its output to fit
 DEFINITION_KIND: Final = "definition"
 
 # Of those that were used last; one has some kilobytes.

@@ -87,6 +87,16 @@ def test_an_agent_gets_message_and_media_and_its_metadata(engine: Engine, task_i
     assert output["metadata"] == {"ticket": 7}
 
 
+def test_what_an_agent_returns_is_held_to_the_schema_of_its_caller(engine: Engine, task_id: str) -> None:
+    fits = engine.execute("x", task_id, agent="echo", response_schema={"type": "object", "required": ["history"]})
+    misses = engine.execute("x", task_id, agent="echo", response_schema={"type": "object", "required": ["sum"]})
+    without = engine.execute("x", task_id, agent="echo")
+
+    assert (fits[-1].data["phase"], without[-1].data["phase"]) == ("completed", "completed")
+    assert (misses[-1].data["phase"], misses[-1].data["error"]) == ("errored", "OUTPUT_INVALID")
+    assert "'sum' is a required property" in misses[-2].data["message"]
+
+
 def test_media_alone_is_a_message(engine: Engine, task_id: str) -> None:
     media = [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}]
 

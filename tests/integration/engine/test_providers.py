@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.integration.engine.support import Engine, text_of
-from tests.support.providers import PROTOCOLS, Fault, Provider, Reply, provider
+from tests.support.providers import PROTOCOLS, Fault, Provider, Reply, overflow, provider
 from tests.support.server import ServerProcess, running_server, start_server
 from tests.support.sse import Frame
 
@@ -57,6 +57,9 @@ def test_text_arrives_in_pieces_and_usage_is_told(model: Provider, talk: Engine,
     assert len(named(found, "text_delta")) > 1
     assert text_of(found) == last(found)["output"] == "Hello there, you."
     assert last(found)["stop_reason"] == "end_turn"
+    assert 4096 in [
+        model.requests[0].get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    ]
     assert last(found)["usage"] == {"input_tokens": 812, "output_tokens": 3, "cache_hit_tokens": 640}
     assert len(model.requests) == 1
 
@@ -154,6 +157,76 @@ def test_health_tells_of_the_last_call_and_stays_ok(model: Provider, talk: Engin
 
     assert (down["status"], down["subsystems"]["llm_provider"], ready.status_code) == ("ok", "error", 200)
     assert up["subsystems"] | {"llm_provider": "ok", "asset_directory": "not_configured"} == up["subsystems"]
+
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+def test_an_answer_is_held_to_a_schema(model: Provider, talk: Engine, task_id: str) -> None:
+    """Check 22, `response_schema`: what does not fit goes back to the model, and the object is the output."""
+    model.reset(Reply("It is Ulm."), Reply('{"city": "Ulm"}'))
+
+    found = talk.execute("Which city?", task_id, response_schema=CITY)
+
+    first, second = map(str, model.requests)
+    assert last(found)["output"] == {"city": "Ulm"}
+    assert "JSON Schema" in first
+    assert "It is Ulm." in second
+    assert "it is no JSON" in second
+    if model.protocol != "anthropic":  # the name of the model there is none that can be held to one
+        assert "json_schema" in first
+    said = talk.client.get(f"/tasks/{quote(task_id, safe='')}/messages").json()["messages"]
+    assert said[-1]["content"] == '{"city": "Ulm"}'
+
+
+def test_a_schema_that_the_provider_refuses_is_left_to_us(model: Provider, talk: Engine, task_id: str) -> None:
+    if model.protocol == "anthropic":
+        pytest.skip("this model is not asked with a schema")
+    model.reset(Fault(400, "invalid_request_error", "this schema is not supported"), Reply('{"city": "Ulm"}'))
+
+    found = talk.execute("Which city?", task_id, response_schema=CITY)
+
+    assert last(found)["output"] == {"city": "Ulm"}
+    assert ["'json_schema'" in str(request) for request in model.requests] == [True, False]
+
+
+def test_a_conversation_that_is_too_long_is_shortened(model: Provider, talk: Engine, task_id: str) -> None:
+    turns = [Reply(f"answer {number}") for number in range(3)]
+    model.reset(*turns, overflow(model.protocol), Reply("They counted."), Reply("Four."), Reply("Five."))
+    for number in range(3):
+        talk.execute(f"question {number}", task_id)
+
+    found = talk.execute("And now?", task_id)
+    talk.execute("And then?", task_id)
+
+    (told,) = named(found, "compaction_event")
+    summary, again, later = map(str, model.requests[4:])
+    assert told["messages_collapsed"] == 2
+    assert (text_of(found), last(found)["output"]) == ("Four.", "Four.")
+    assert "question 0" in summary
+    assert [text in again for text in ("They counted.", "question 0", "question 2")] == [True, False, True]
+    assert [text in later for text in ("They counted.", "question 0", "And now?", "And then?")] == [
+        True,
+        False,
+        True,
+        True,
+    ]
+    assert len(model.requests) == 7
+
+
+def test_a_message_that_is_too_long_in_itself_fails(model: Provider, talk: Engine, task_id: str) -> None:
+    model.reset(*[overflow(model.protocol)] * 9)
+
+    found = talk.execute("A very long message.", task_id)
+
+    assert last(found)["error"] == "CONTEXT_OVERFLOW"
+    assert len(model.requests) == 1
+    assert named(found, "compaction_event") == []
 
 
 PNG = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()}

@@ -29,6 +29,7 @@ from pydantic_ai.messages import (
 from pydantic_ai.models import Model
 from pydantic_core import ValidationError
 
+from holdfast.agents.assistant.compaction import is_summary
 from holdfast.agents.models.media import PDF, note, refusal
 from holdfast.model import Message
 
@@ -73,10 +74,9 @@ def model_messages(messages: Iterable[Message]) -> list[ModelMessage]:
     for message in messages:
         if message.role == "user":
             content = user_content(message.content, msgspec.json.decode(message.media))
-            if message.number not in answered and not isinstance(content, str):
-                content = [
-                    item if isinstance(item, str) else note(item, "that turn did not succeed") for item in content
-                ]
+            if message.number not in answered:
+                earlier += _unanswered(content)
+                continue
             prompts[message.number] = ModelRequest(parts=[UserPromptPart(content=content)])
             earlier.append(prompts[message.number])
             continue
@@ -85,9 +85,28 @@ def model_messages(messages: Iterable[Message]) -> list[ModelMessage]:
             earlier.append(ModelResponse(parts=[TextPart(content=message.content)]))
             continue
         prompt = prompts.pop(message.number, None)
-        earlier = [item for item in earlier if item is not prompt]  # it is the first of the detail
+        if is_summary(detail[0]):
+            earlier = []  # it stands for all that was before
+        earlier = [item for item in earlier if item is not prompt]  # it is in the detail
         earlier += detail
+        if isinstance(earlier[-1], ModelRequest):
+            earlier.append(_silence("this turn ended here"))
     return earlier
+
+
+def _unanswered(content: str | Sequence[UserContent]) -> list[ModelMessage]:
+    """A turn that did not complete."""
+    if not isinstance(content, str):
+        content = [item if isinstance(item, str) else note(item, "that turn did not complete") for item in content]
+    return [ModelRequest(parts=[UserPromptPart(content=content)]), _silence("this turn did not complete")]
+
+
+def _silence(reason: str) -> ModelResponse:
+    """
+    Stands where an answer is missing. Without it the library would join what the person said with the next message,
+    and of that it would not be known any more to which turn it belongs.
+    """
+    return ModelResponse(parts=[TextPart(content=f"[No answer: {reason}.]")])
 
 
 def detail_of(messages: Sequence[ModelMessage]) -> bytes:

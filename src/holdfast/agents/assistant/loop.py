@@ -13,23 +13,29 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pydantic_ai import Agent, capture_run_messages
+import msgspec
+from pydantic_ai import Agent, TextOutput, capture_run_messages
 from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputTokenLimitExceeded
 from pydantic_ai.messages import ModelMessage
 from pydantic_ai.models import Model
+from pydantic_ai.run import AgentRunResult
 from pydantic_ai.settings import ModelSettings
 
+from holdfast.agents.assistant.attempts import Sleep
 from holdfast.agents.assistant.callers_tools import client_tools_of
 from holdfast.agents.assistant.calls import RETRIES_MAX, RecordedTools
+from holdfast.agents.assistant.compaction import kept_with
 from holdfast.agents.assistant.history import detail_of, model_messages, refused_block, user_content
 from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.assistant.recalling import recall
-from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel, Sleep
+from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel
+from holdfast.agents.assistant.structured import Shape
 from holdfast.agents.assistant.turn import Turn
 from holdfast.agents.mcp import Mcp, remote_tools_of
 from holdfast.agents.models.failures import ModelFailed
 from holdfast.agents.tools import Tools
 from holdfast.execution.context import Context
+from holdfast.execution.given import OUTPUT_SCHEMA
 from holdfast.execution.program import Result
 from holdfast.memory import Memory
 
@@ -50,12 +56,14 @@ class Loop:
         instructions: str,
         max_tokens: int | None,
         limits: Limits = STANDARD,
+        fallback: Model[Any] | None = None,
         client_tools: Sequence[str] = (),
         memory: Memory | None = None,
         mcp: Mcp | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._model = model
+        self._fallback = fallback
         self._tools = tools
         self._client_tools = client_tools
         self._memory = memory
@@ -86,19 +94,20 @@ class Loop:
         turn = Turn(context, self._tools, client_tools, await remote_tools_of(context, self._mcp), self._limits)
         history = model_messages(await context.history())
         recalled = await recall(context, self._memory, text)
+        wanted = context.given(OUTPUT_SCHEMA)
+        shape = None if wanted is None else Shape(wanted)
+        model = RecordedModel(
+            self._model, turn, fallback=self._fallback, notes=recalled.notes, shape=shape, sleep=self._sleep
+        )
         with capture_run_messages() as messages:
             try:
-                result = await self._agent.run(
+                result: AgentRunResult[Any] = await self._agent.run(
                     user_content(text, media),
                     deps=turn,
                     message_history=history or None,
-                    model=RecordedModel(
-                        self._model,
-                        turn,
-                        notes=recalled.notes,
-                        sleep=self._sleep,
-                    ),
-                    instructions=recalled.instructions,
+                    output_type=str if shape is None else TextOutput(shape.read),
+                    model=model,
+                    instructions=_instructions(recalled.instructions, shape),
                     model_settings=self._settings,
                     toolsets=[self._toolset],
                     usage_limits=None,
@@ -107,25 +116,28 @@ class Loop:
                     infer_name=False,
                 )
             except IterationsExhausted:
-                return _result(turn, _own(messages, context), "max_iterations")
+                return _result(turn, model, messages, "max_iterations")
             except OutputTokenLimitExceeded:
-                return _result(turn, _own(messages, context), "max_tokens")
+                return _result(turn, model, messages, "max_tokens")
             except ContentFilterError:
-                return _result(turn, _own(messages, context), "refusal")
+                return _result(turn, model, messages, "refusal")
             except AgentRunError as exc:
                 raise ModelFailed(f"the model's answer cannot be used: {exc}") from exc
-        return _result(turn, result.new_messages(), _STOP_REASONS.get(turn.finish_reason or "", "end_turn"))
+        ended = _result(turn, model, result.all_messages(), _STOP_REASONS.get(turn.finish_reason or "", "end_turn"))
+        if shape is None:
+            return ended
+        return msgspec.structs.replace(ended, output=result.output, text=turn.last_text)
 
 
-def _result(turn: Turn, messages: Sequence[ModelMessage], stop_reason: str) -> Result:
-    return Result(
-        output=turn.text, text=turn.text, stop_reason=stop_reason, usage=dict(turn.usage), detail=detail_of(messages)
-    )
+def _result(turn: Turn, model: RecordedModel, messages: Sequence[ModelMessage], stop_reason: str) -> Result:
+    """`messages` are all that the agent knows, those of earlier turns included."""
+    detail = detail_of(kept_with(model.compaction, messages, turn.context.run_id))
+    return Result(output=turn.text, text=turn.text, stop_reason=stop_reason, usage=dict(turn.usage), detail=detail)
 
 
-def _own(messages: Sequence[ModelMessage], context: Context) -> list[ModelMessage]:
-    """The messages of this turn, of all that the model was sent."""
-    return [message for message in messages if message.run_id == context.run_id]
+def _instructions(recalled: str | None, shape: Shape | None) -> str | None:
+    parts = [recalled, None if shape is None else shape.instructions]
+    return "\n\n".join(part for part in parts if part) or None
 
 
 def _settings(model: Model[Any], max_tokens: int | None) -> ModelSettings:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from holdfast.agents.assistant.limits import STANDARD, Limits
-from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, is_offline
+from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, credentials_of, is_offline
 from holdfast.agents.tools import Tools, builtin_tools, memory_tools
 from holdfast.execution.codec import encode_result
 from holdfast.execution.context import Context
@@ -61,6 +61,7 @@ class AssistantProgram:
         *,
         key: str | None = None,
         url: str | None = None,
+        fallback: str | Model[Any] | None = None,
         name: str = NAME,
         tools: Tools | None = None,
         instructions: str = INSTRUCTIONS,
@@ -71,6 +72,8 @@ class AssistantProgram:
     ) -> None:
         """
         Args:
+            fallback: the model that is asked where `model` does not answer; it has the same key and URL if it is of the
+                same provider.
             client_tools: which registered tools its model may have its caller execute: full names, or patterns such
                 as `crm.*`.
 
@@ -79,6 +82,10 @@ class AssistantProgram:
         """
         if model is None or isinstance(model, str):
             check_model(model, key, url)
+        if isinstance(fallback, str):
+            main = model if isinstance(model, str) else None
+            self._fallback_access = credentials_of(fallback, main, key, url)
+            check_model(fallback, *self._fallback_access, setting="HOLDFAST_MODEL_FALLBACK")
         self.name = name
         self.tools = builtin_tools(limits.hitl_expires_seconds) if tools is None else tools
         self._has_own_tools = tools is not None
@@ -86,6 +93,7 @@ class AssistantProgram:
         self._learn: Learn | None = None
         self._mcp: Mcp | None = None
         self._model, self._key, self._url = model, key, url
+        self._fallback = fallback
         self._instructions = instructions
         self._max_tokens = max_tokens
         self._limits = limits
@@ -150,9 +158,13 @@ class AssistantProgram:
         model = self._model
         if model is None or isinstance(model, str):
             model = build_model(model, self._key, self._url, word_delay_seconds=self._word_delay_seconds)
+        fallback = self._fallback
+        if isinstance(fallback, str):
+            fallback = build_model(fallback, *self._fallback_access, word_delay_seconds=self._word_delay_seconds)
         return Loop(
             model,
             self.tools,
+            fallback=fallback,
             instructions=self._instructions,
             max_tokens=self._max_tokens,
             limits=self._limits,

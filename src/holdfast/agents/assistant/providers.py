@@ -7,8 +7,9 @@ A request is tried ATTEMPTS times in ATTEMPT_SECONDS: after the time that the pr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 import msgspec
@@ -66,6 +67,13 @@ _MEANINGS: Sequence[tuple[tuple[type[Exception], ...], str, bool]] = (
 )
 
 
+# How servers word it that the model library does not know: llama.cpp, vLLM, LM Studio, gateways.
+_OVERFLOW: Final = re.compile(
+    r"context (length|window|size)|context_length|(prompt|input|request) (is|was) too (long|large)|too many (input )?tokens",
+    re.IGNORECASE,
+)
+
+
 class ProviderFailure(msgspec.Struct, frozen=True):
     """A failed request, as it is recorded."""
 
@@ -76,9 +84,14 @@ class ProviderFailure(msgspec.Struct, frozen=True):
     is_rejected: bool = False  # the provider did not like what is in the request
 
     @property
+    def is_overflow(self) -> bool:
+        """Whether what is asked about is too long for the model."""
+        return self.code == ContextOverflow.code
+
+    @property
     def is_about_request(self) -> bool:
         """Whether the provider did answer: it does not want this request."""
-        return self.is_rejected or self.code == ContextOverflow.code
+        return self.is_rejected or self.is_overflow
 
     def error(self) -> ModelFailed:
         """What the turn ends with."""
@@ -90,14 +103,18 @@ def failure_of(exc: Exception) -> ProviderFailure:
     """What an exception of a request means."""
     message = str(exc) or f"{type(exc).__name__}: the model did not answer"
     retry_after = exc.retry_after if isinstance(exc, ModelAPIError) else None
+    if _is_rejected(exc) and _OVERFLOW.search(message):
+        return ProviderFailure(ContextOverflow.code, message)
     for kinds, code, may_pass in _MEANINGS:
         if isinstance(exc, kinds):
             return ProviderFailure(code, message, retry_after, may_pass, is_rejected=_is_rejected(exc))
     status = exc.status_code if isinstance(exc, ModelHTTPError) else None
     if status == 429:
         return ProviderFailure(ModelRateLimited.code, message, retry_after, may_pass=True)
+    if status == 413:
+        return ProviderFailure(ContextOverflow.code, message)
     may_pass = status is None or status >= 500
-    return ProviderFailure(ModelFailed.code, message, retry_after, may_pass, is_rejected=status in (413, 415))
+    return ProviderFailure(ModelFailed.code, message, retry_after, may_pass, is_rejected=status == 415)
 
 
 def _is_rejected(exc: Exception) -> bool:

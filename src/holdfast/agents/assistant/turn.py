@@ -14,6 +14,7 @@ from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 
 from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.tools import Tool, Tools
+from holdfast.errors import BudgetExceeded
 
 if TYPE_CHECKING:
     from holdfast.execution.client_tools import ClientTool
@@ -56,6 +57,11 @@ class Turn:
         return PARAGRAPH.join(self._texts)
 
     @property
+    def last_text(self) -> str:
+        """What was said in the last response that said anything."""
+        return self._texts[-1] if self._texts else ""
+
+    @property
     def separator(self) -> str:
         """What stands between the text so far and the next response's."""
         return PARAGRAPH if self._texts else ""
@@ -65,8 +71,7 @@ class Turn:
         self.requests += 1
         self.blocks += len(response.parts)
         self.finish_reason = response.finish_reason
-        for name, count in usage_of(response).items():
-            self.usage[name] += count
+        self.add_usage(usage_of(response))
         text = "".join(part.content for part in response.parts if isinstance(part, TextPart))
         if text:
             self._texts.append(text)
@@ -77,6 +82,22 @@ class Turn:
                 self._keys[part.tool_call_id] = part.tool_call_id if count == 1 else f"{part.tool_call_id}#{count}"
         self._granted |= self._granted_now
         self._granted_now.clear()
+
+    def add_usage(self, usage: Mapping[str, int]) -> None:
+        """Count what a request cost."""
+        for name, count in usage.items():
+            self.usage[name] += count
+
+    def check_budget(self) -> None:
+        """
+        Let a request pass.
+
+        Raises:
+            BudgetExceeded: the turn has used up its tokens.
+        """
+        used, most = self.usage["input_tokens"] + self.usage["output_tokens"], self.limits.tokens_max
+        if most is not None and used >= most:
+            raise BudgetExceeded(f"the turn has used {used:,} tokens, and may use {most:,}", used=used, limit=most)
 
     def tool(self, name: str) -> Tool[Any] | None:
         """One that this process executes, by the name that the model knows."""

@@ -82,7 +82,13 @@ def without_media(messages: Sequence[ModelMessage], run_id: str) -> list[ModelMe
     def kept(item: UserContent) -> UserContent:
         return item if _kind(item) is None else note(item, "the provider refused the conversation with it")
 
-    return [message if message.run_id == run_id else _with_content(message, kept) for message in messages]
+    begin = turn_begin(messages, run_id)
+    return [*(_with_content(message, kept) for message in messages[:begin]), *messages[begin:]]
+
+
+def turn_begin(messages: Sequence[ModelMessage], run_id: str) -> int:
+    """The place of the first message of this run; what was said in earlier turns stands before it."""
+    return next((place for place, message in enumerate(messages) if message.run_id == run_id), len(messages))
 
 
 def note(item: UserContent, reason: str) -> str:

@@ -28,6 +28,9 @@ from holdfast.api.http.idempotency import REPLAYED, idempotency_row, once
 from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.http.sse import EventStream
 from holdfast.errors import IdempotencyKeyReused, RunFinished, ThreadBusy
+from holdfast.execution.forking import Inherited
+from holdfast.execution.given import OUTPUT_SCHEMA, given_step
+from holdfast.execution.schema import InvalidSchema, schema_of
 from holdfast.model import Run
 from holdfast.runs import Caller, Runs, StartRequest
 from holdfast.store.base import IdempotencyRow, Started
@@ -47,11 +50,16 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     retry_message_id: str | None = None
     agent: str | None = None
     metadata: dict[str, Any] = {}
+    response_schema: dict[str, Any] | None = None
 
 
-def _not_yet(value: Any, path: str) -> Any:
+def _schema(value: Any, path: str) -> Any:
     fields.json_object(SCHEMA_BYTES_MAX)(value, path)
-    refuse(path, "this server does not hold answers to a schema yet; leave it out")
+    try:
+        schema_of(value)
+    except InvalidSchema as exc:
+        refuse(path, f"is no JSON Schema that can be held to: {exc.message}")
+    return value
 
 
 # `direct`, `super_thinking` and `effort` are hints to agents that plan or think at length. They are checked, and as
@@ -67,7 +75,7 @@ _BODY: Final[Mapping[str, Check]] = {
     "effort": fields.one_of(("none", "low", "medium", "high")),
     "agent": fields.text(1, 128),
     "metadata": fields.json_object(METADATA_BYTES_MAX),
-    "response_schema": _not_yet,
+    "response_schema": _schema,
 }
 
 
@@ -96,9 +104,9 @@ async def execute(request: Call) -> asgi.Answer:
     query = request.query()
     body = await request.json_body()
     idempotency = idempotency_row(request, query, body)
-    has_media = isinstance(body, dict) and bool(body.get("media"))
-    # Twenty blocks are up to 24 MiB of base64, which would hold up every stream of the server.
-    wanted = await asyncio.to_thread(read_wanted, body) if has_media else read_wanted(body)
+    # Twenty blocks are up to 24 MiB of base64, and a schema can be a maze: both would hold up every stream of the server.
+    is_heavy = isinstance(body, dict) and bool(body.get("media") or body.get("response_schema"))
+    wanted = await asyncio.to_thread(read_wanted, body) if is_heavy else read_wanted(body)
     started = None
     if idempotency is not None:
         # The key lives as long as its turn.
@@ -147,12 +155,20 @@ async def _start(request: Call, wanted: Wanted, idempotency: IdempotencyRow | No
         metadata=wanted.metadata,
         timeout_seconds=request.services.settings.turn_seconds_max,
         idempotency=idempotency,
+        inherited=_given(request, wanted),
         facts={"supersedes": replaced.turn_ids} if replaced.turn_ids else {},
     )
     try:
         return await runs.start(caller, start)
     except ThreadBusy as busy:
         raise await why_busy(runs, caller, wanted.task_id, busy) from None
+
+
+def _given(request: Call, wanted: Wanted) -> Inherited:
+    """What the turn is given beside its message."""
+    if wanted.response_schema is None:
+        return Inherited()
+    return Inherited(steps=(given_step(OUTPUT_SCHEMA, wanted.response_schema, request.services.clock.now()),))
 
 
 async def _agent_of(runs: Runs, caller: Caller, task_id: str) -> str | None:
