@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from holdfast.agents.skill.data import resolve, walk
+from holdfast.agents.skill.data import field_of
 from holdfast.agents.skill.failures import InvalidConfigurationError, SkillError, error_from, failure_from
 from holdfast.agents.skill.gates import Degraded
 from holdfast.agents.skill.model import Capability, Field, Foreach, Scatter, While
+from holdfast.agents.skill.references import PRODUCED
+from holdfast.agents.skill.references import parse_field as _parse_field
 from holdfast.agents.skill.units import Unit
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.model.encoding import encode_value
@@ -23,9 +26,9 @@ if TYPE_CHECKING:
     from holdfast.agents.skill.steps import StepRun
 
 ITEMS_MAX: Final = 10_000
-# An output that begins so copies a value of the skill's data instead of one that the call made.
-_COPIED: Final = ("vars.", "inputs.", "outputs.")
 _DEFAULT: Final = "default"
+
+parse_field = lru_cache(4096)(_parse_field)
 
 Json = Any
 Made = dict[str, Json]
@@ -53,7 +56,7 @@ def choose(step: StepRun) -> Chosen:
     if step.step.foreach is not None:
         items = _items(step, step.step.foreach)
         return Chosen(capabilities, {"items": items}, items)
-    inputs = resolve(step.step.input, step.level.data)
+    inputs = step.level.data.resolve(step.step.input)
     if step.step.scatter is None:
         inputs = step.checked_inputs(capabilities[0], inputs)
     return Chosen(capabilities, inputs)
@@ -164,7 +167,7 @@ async def _each(step: StepRun, foreach: Foreach, capability: Capability, items: 
         nonlocal done
         names = {foreach.name: items[place]} | ({} if foreach.index_as is None else {foreach.index_as: place})
         unit = _unit(step, f"item:{place}", place)
-        inputs = step.checked_inputs(capability, resolve(step.step.input, step.level.data, names))
+        inputs = step.checked_inputs(capability, step.level.data.resolve(step.step.input, names))
         made = await step.call(unit, capability, inputs)
         outputs[place] = made
         done += 1
@@ -213,7 +216,7 @@ async def _again(step: StepRun, loop: While, capability: Capability, inputs: Mad
         made: Made | None = step.work.note(unit.key)
         if made is None:
             if count > 1:
-                inputs = step.checked_inputs(capability, resolve(step.step.input, step.level.data))
+                inputs = step.checked_inputs(capability, step.level.data.resolve(step.step.input))
             made = await step.call(unit, capability, inputs)
             _record(step, unit, made, (count / loop.max_iterations, f"turn {count}"))
         _write(step, made)
@@ -351,20 +354,22 @@ def write_again(step: StepRun, made: Made) -> None:
 
 def _write(step: StepRun, made: Made) -> None:
     data = step.level.data
-    for field, target in step.step.output.items():
-        value = data.read(field) if field.startswith(_COPIED) else _field(step, made, field)
+    for name, target in step.step.output.items():
+        source = parse_field(name)
+        value = _field(step, made, name) if source.namespace == PRODUCED else data.read(source)
         try:
             data.write(target, value, step.step.merge_strategy, step.step.id)
         except InvalidConfigurationError as error:
             raise InvalidConfigurationError(f"Step '{step.shown}': {error.message}.") from None
 
 
-def _field(step: StepRun, made: Made, field: str) -> Json:
-    parts = field.split(".")
+def _field(step: StepRun, made: Made, path: str) -> Json:
     if step.step.foreach is None:
-        return walk(made, parts)
+        return field_of(made, path)
+    parts = path.split(".")
     for end in range(len(parts), 0, -1):
         values = made.get(".".join(parts[:end]))
         if isinstance(values, list):
-            return [walk(value, parts[end:]) for value in values]
+            rest = ".".join(parts[end:])
+            return [field_of(value, rest) if rest else value for value in values]
     return None

@@ -8,54 +8,55 @@ comes after whoever writes it, so nothing here depends on time. No I/O.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
 
 from holdfast.agents.skill.failures import InvalidConfigurationError
 from holdfast.agents.skill.model import MergeStrategy
+from holdfast.agents.skill.references import DEEP, FLAT, FRAME, INPUTS, ITEM, STEPS, Names, Reference, fill, walk
+from holdfast.agents.skill.references import parse_target as _parse_target
 
 Json = Any
 
-# Of these a target names one key, dots and all; of the others a path, whose mappings are made.
-_FLAT: Final = ("vars", "outputs")
-_DEEP: Final = ("working", "output", "extensions")
-NAMESPACES: Final = ("inputs", *_FLAT, *_DEEP, "frame", "steps")
+parse_target = lru_cache(4096)(_parse_target)
 
 
 class Data:
     """All namespaces of one execution of a skill."""
 
-    def __init__(self, inputs: Mapping[str, Json], frame: Mapping[str, Json]) -> None:
+    def __init__(self, names: Names, frame: Mapping[str, Json]) -> None:
         self.steps: dict[str, dict[str, Json]] = {}
         self.outputs: dict[str, Json] = {}
-        self._root: dict[str, Any] = {
-            "inputs": dict(inputs),
-            "vars": {},
-            "outputs": self.outputs,
-            "working": {},
-            "output": {},
-            "extensions": {},
-            "frame": dict(frame),
-            "steps": self.steps,
-        }
+        self._names = names
+        self._root: dict[str, Any] = {name: {} for name in (INPUTS, *FLAT, *DEEP)}
+        self._root |= {"outputs": self.outputs, STEPS: self.steps, FRAME: dict(frame)}
         self._writers: dict[str, str] = {}
 
     def take_inputs(self, inputs: dict[str, Json]) -> None:
         """The inputs, once they have their defaults."""
-        self._root["inputs"] = inputs
+        self._root[INPUTS] = inputs
 
     def tell(self, step_id: str, status: str, attempt: int, output: Json) -> None:
         """What `steps.<id>` says from now on."""
         self.steps[step_id] = {"status": status, "attempt": attempt, "output": output}
 
-    def read(self, path: str, names: Mapping[str, Json] | None = None) -> Json:
-        """
-        What stands at a path such as `vars.a.0.b`, or null. `names` are further first parts: those of a foreach step.
-        """
-        parts = path.split(".")
-        if names is not None and parts[0] in names:
-            return walk(names[parts[0]], parts[1:])
-        return walk(self._root.get(parts[0]), parts[1:])
+    def read(self, reference: Reference) -> Json:
+        """What stands at a place, or null."""
+        key, rest = self._names.split(reference)
+        return walk(self._root[reference.namespace].get(key), rest)
+
+    def resolve(self, template: Json, items: Mapping[str, Json] | None = None) -> Json:
+        """An `input` of a file with its references replaced; `items` are the names of a foreach step, or of a gate."""
+        if items is None:
+            return fill(template, self.read)
+        return fill(template, self._reader(items), items)
+
+    def _reader(self, items: Mapping[str, Json]) -> Callable[[Reference], Json]:
+        def read(reference: Reference) -> Json:
+            return walk(items, reference.path) if reference.namespace == ITEM else self.read(reference)
+
+        return read
 
     def write(self, target: str, value: Json, strategy: MergeStrategy, step_id: str) -> None:
         """
@@ -77,35 +78,33 @@ class Data:
         self._writers[target] = step_id
 
     def _place(self, target: str) -> tuple[dict[str, Json], str]:
-        namespace, _, rest = target.partition(".")
-        holder = self._root[namespace]
-        if namespace in _FLAT:
-            return holder, rest
-        *path, key = rest.split(".")
+        parsed = parse_target(target)
+        holder = self._root[parsed.namespace]
+        *path, key = parsed.path
         for part in path:
-            holder = holder.setdefault(part, {})
-            if not isinstance(holder, dict):
+            inside = holder.get(part, {})
+            if not isinstance(inside, dict):
                 raise InvalidConfigurationError(f"'{target}' cannot be written: '{part}' in it is no mapping")
+            # A copy: what is there may be the output of a step, which stays what it was.
+            holder[part] = holder = dict(inside)
         return holder, key
 
 
-def walk(value: Json, parts: Sequence[str]) -> Json:
+def field_of(value: Json, path: str) -> Json:
     """
-    What lies in a value at the end of a path, or null. At each mapping the longest key that is there is taken first, so
-    that keys may have dots.
+    What lies in what a call made at the end of a path, or null. At each mapping the longest key that is there is taken
+    first, so that keys may have dots.
     """
+    parts = path.split(".")
     place = 0
     while place < len(parts):
-        if isinstance(value, dict):
-            for end in range(len(parts), place, -1):
-                key = ".".join(parts[place:end]) if end - place > 1 else parts[place]
-                if key in value:
-                    value, place = value[key], end
-                    break
-            else:
-                return None
-        elif isinstance(value, list) and parts[place].isdecimal() and int(parts[place]) < len(value):
-            value, place = value[int(parts[place])], place + 1
+        if not isinstance(value, dict):
+            return walk(value, parts[place:])
+        for end in range(len(parts), place, -1):
+            key = ".".join(parts[place:end])
+            if key in value:
+                value, place = value[key], end
+                break
         else:
             return None
     return value
@@ -132,27 +131,3 @@ def deep_merged(before: dict[str, Json], value: dict[str, Json]) -> dict[str, Js
         known = made.get(key)
         made[key] = deep_merged(known, item) if isinstance(known, dict) and isinstance(item, dict) else item
     return made
-
-
-def resolve(template: Json, data: Data, names: Mapping[str, Json] | None = None) -> Json:
-    """
-    An `input` of a file with its references replaced. A string is one if it begins with a namespace and a dot, or with a
-    name of a foreach step, alone or before a dot. `{$literal: …}` stands for what is in it.
-    """
-    if isinstance(template, str):
-        return data.read(template, names) if is_reference(template, names) else template
-    if isinstance(template, list):
-        return [resolve(item, data, names) for item in template]
-    if isinstance(template, dict):
-        if len(template) == 1 and "$literal" in template:
-            return template["$literal"]
-        return {key: resolve(item, data, names) for key, item in template.items()}
-    return template
-
-
-def is_reference(text: str, names: Mapping[str, Json] | None = None) -> bool:
-    """Whether a string of an `input` is a reference."""
-    first, dot, rest = text.partition(".")
-    if names is not None and first in names:
-        return not dot or bool(rest)
-    return bool(dot and rest) and first in NAMESPACES

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from holdfast.agents.skill.asking import Question, approve
-from holdfast.agents.skill.data import resolve
 from holdfast.agents.skill.failures import GateExecutionError, SafetyDeniedError, SkillError
 from holdfast.agents.skill.model import Capability, Gate
 from holdfast.agents.skill.units import Unit
@@ -110,7 +109,7 @@ def _given(
     if gate.input is None:
         found = {name: source[name] for name in capability.inputs if source is not None and name in source}
     else:
-        found = resolve(gate.input, step.level.data, {"input": dict(inputs), "output": dict(output or {})})
+        found = step.level.data.resolve(gate.input, {"input": inputs, "output": output or {}})
     return step.checked_inputs(capability, found)
 
 

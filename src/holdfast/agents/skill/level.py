@@ -15,6 +15,7 @@ from typing import Any
 
 from holdfast.agents.skill.contract import input_problems, is_of, with_defaults
 from holdfast.agents.skill.data import Data
+from holdfast.agents.skill.expressions import parse
 from holdfast.agents.skill.failures import (
     InvalidConfigurationError,
     InvalidInputError,
@@ -23,10 +24,24 @@ from holdfast.agents.skill.failures import (
     error_from,
 )
 from holdfast.agents.skill.model import Skill, Step
+from holdfast.agents.skill.references import Names
+from holdfast.agents.skill.references import names_of as _names_of
 from holdfast.agents.skill.steps import Outcome, StepRun
 from holdfast.agents.skill.undertaking import Undertaking
 
 Json = Any
+
+_known_names: dict[int, tuple[Skill, Names]] = {}
+
+
+def _names(skill: Skill) -> Names:
+    """The names of a skill; those of the skills that were used last are kept."""
+    known = _known_names.get(id(skill))
+    if known is None:
+        if len(_known_names) >= 1024:
+            _known_names.clear()
+        known = _known_names[id(skill)] = skill, _names_of(skill)
+    return known[1]
 
 
 class Level:
@@ -44,7 +59,7 @@ class Level:
     ) -> None:
         self.work, self.skill, self.owner = work, skill, owner
         self.key_prefix, self.shown_prefix = key_prefix, shown_prefix
-        self.data = Data(inputs, work.options.frame)
+        self.data = Data(_names(skill), work.options.frame)
         self._given = inputs
         self._outcomes: dict[str, Outcome] = {}
         self._left = {step.id: len(set(step.depends_on)) for step in skill.steps}
@@ -68,7 +83,7 @@ class Level:
 
     def evaluate(self, expression: str) -> Json:
         """What an expression of the skill gives with the data of this moment."""
-        raise InvalidConfigurationError(f"expressions are not evaluated yet: {expression}")
+        return parse(expression).evaluate(self.data.read)
 
     async def run(self) -> dict[str, Json]:
         """

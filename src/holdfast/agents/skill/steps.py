@@ -21,7 +21,6 @@ from holdfast.agents.skill import controls
 from holdfast.agents.skill.asking import Decision, Question, approve, ask
 from holdfast.agents.skill.calling import Call, carry_out
 from holdfast.agents.skill.contract import OUTPUT_BYTES_MAX, masked, misfit, produced, with_defaults
-from holdfast.agents.skill.data import resolve
 from holdfast.agents.skill.failures import (
     InvalidConfigurationError,
     OutcomeUnknownError,
@@ -279,7 +278,7 @@ class StepRun:
         return await controls.carry_out(self, chosen)
 
     async def _nested(self, skill: Skill) -> dict[str, Json]:
-        inputs = resolve(self.step.input, self.level.data)
+        inputs = self.level.data.resolve(self.step.input)
         await self._confirm((), inputs)
         await pass_gates(self, self.unit, "pre", self.step.pre_gates, inputs)
         post = self.step.post_gates
