@@ -12,7 +12,7 @@ import msgspec
 from holdfast.agents.registry import Registry
 from holdfast.agents.skill.agents import SkillAgents
 from holdfast.agents.skill.bindings import Bindings
-from holdfast.agents.skill.model import Builtin, Capability, Definition, Field, Options, Safety, Skill, Step
+from holdfast.agents.skill.model import Builtin, Capability, Definition, Field, Options, Problem, Safety, Skill, Step
 from holdfast.agents.skill.program import REQUEST
 from holdfast.clock import SystemClock
 from holdfast.execution.forking import Inherited
@@ -84,6 +84,9 @@ class Library:
 
     def capabilities(self) -> list[Capability]:
         return list(self.contracts.values())
+
+    def problems(self, skill_id: str | None = None) -> list[Problem]:
+        return []
 
     def definition(self, target: str) -> Definition:
         if target not in self._made:

@@ -22,7 +22,7 @@ def fail(value: Any) -> None:
     raise RuntimeError(f"broken by {value}")
 
 
-FUNCTIONS = {"note": lambda value: {"value": value}, "add": add, "break": fail}
+FUNCTIONS: dict[str, Any] = {"note": lambda value: {"value": value}, "add": add, "break": fail}
 PARTS = [NOTE, ADD, BREAK]
 
 

@@ -12,7 +12,7 @@ from tests.support.skills import capability, shown, skill, skilled
 NOTE = capability("note", "value", "value", side_effects=False)
 MEET = capability("meet", "name:string", "name:string")
 BREAK = capability("break", "", "value")
-FUNCTIONS = {"note": lambda value: {"value": value}}
+FUNCTIONS: dict[str, Any] = {"note": lambda value: {"value": value}}
 
 
 def fail() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -18,7 +19,7 @@ def count(text: str) -> int:
     return len(text)
 
 
-FUNCTIONS = {"shout": lambda text: {"text": text.upper() + "!"}, "count": count}
+FUNCTIONS: dict[str, Any] = {"shout": lambda text: {"text": text.upper() + "!"}, "count": count}
 
 TWO = skill(
     "two",

@@ -8,35 +8,22 @@ none, and no list shows it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from holdfast.agents.skill.program import CAPABILITY, SKILL, SkillProgram, spec_of_inputs
 from holdfast.errors import AgentNotFound
 
 if TYPE_CHECKING:
     from holdfast.agents.skill.bindings import Bindings
+    from holdfast.agents.skill.lookup import Lookup
     from holdfast.agents.skill.model import Capability, Definition, Skill
     from holdfast.execution.program import Program
-
-
-class Skills(Protocol):
-    """What is asked of a library."""
-
-    def skill(self, id: str) -> Skill | None: ...
-
-    def skills(self) -> list[Skill]: ...
-
-    def capability(self, id: str) -> Capability | None: ...
-
-    def capabilities(self) -> list[Capability]: ...
-
-    def definition(self, target: str) -> Definition: ...
 
 
 class SkillAgents:
     """Finds agents by name; a `Finder` of the registry."""
 
-    def __init__(self, library: Skills, bindings: Bindings) -> None:
+    def __init__(self, library: Lookup, bindings: Bindings) -> None:
         self._library = library
         self._bindings = bindings
         self._made: dict[str, tuple[Skill | Capability, SkillProgram]] = {}
