@@ -15,8 +15,8 @@ from holdfast.agents.assistant.history import detail_of, model_messages, refused
 from holdfast.agents.models import build_model
 from holdfast.agents.models.media import fitting
 from holdfast.model import Message
+from holdfast.testing.model import Says, ScriptedModel
 from tests.support.one_run import OneRun
-from tests.support.scripted_model import Says, ScriptedModel
 from tests.unit.test_assistant_turn import assistant, said
 
 

@@ -16,8 +16,8 @@ from holdfast.execution.program import Result
 from holdfast.ids import SeededIds
 from holdfast.memory import Draft, Memory
 from holdfast.store.sqlite import SQLiteStore
+from holdfast.testing.model import Calls, Says, ScriptedModel
 from tests.support.one_run import Died, OneRun
-from tests.support.scripted_model import Calls, Says, ScriptedModel
 
 TENANT = "default"
 

@@ -13,8 +13,8 @@ from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.models.offline.model import OfflineModel
 from holdfast.agents.tools import Call, Tool, Tools, ask_human_tool
 from holdfast.execution.program import Result
+from holdfast.testing.model import Calls, Says, ScriptedModel, Thinks
 from tests.support.one_run import Died, OneRun
-from tests.support.scripted_model import Calls, Says, ScriptedModel, Thinks
 
 
 class Item(msgspec.Struct):

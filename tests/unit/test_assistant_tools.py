@@ -15,8 +15,8 @@ from holdfast.agents.assistant.calls import OUTPUT_CHARACTERS_MAX, input_hash
 from holdfast.agents.tools import Call, Tool, ToolError, Tools, ask_human_tool, builtin_tools
 from holdfast.agents.tools.now import NowInput, current_time_tool
 from holdfast.model import Kind
+from holdfast.testing.model import Calls, Response, Says, ScriptedModel
 from tests.support.one_run import Died, OneRun
-from tests.support.scripted_model import Calls, Response, Says, ScriptedModel
 
 HELLO = {"message": "Hello?"}
 

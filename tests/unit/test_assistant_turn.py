@@ -24,8 +24,8 @@ from holdfast.agents.models import ContextOverflow, ModelFailed, ModelRateLimite
 from holdfast.agents.tools import builtin_tools
 from holdfast.execution.program import Result
 from holdfast.model import Message
+from holdfast.testing.model import Calls, Response, Says, ScriptedModel, Thinks
 from tests.support.one_run import OneRun
-from tests.support.scripted_model import Calls, Response, Says, ScriptedModel, Thinks
 
 HELLO = {"message": "Hello?", "media": []}
 

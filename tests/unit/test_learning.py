@@ -18,8 +18,8 @@ from holdfast.ids import SeededIds
 from holdfast.memory import Memory
 from holdfast.model import Run, Status
 from holdfast.store.sqlite import SQLiteStore
+from holdfast.testing.model import Says, ScriptedModel
 from tests.support.one_run import Died, OneRun
-from tests.support.scripted_model import Says, ScriptedModel
 
 TENANT = "default"
 FACTS = [

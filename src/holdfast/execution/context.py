@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from holdfast.errors import InterruptExpired, InvalidOutput, OutcomeUnknown, StepFailed, ToolCallFailed, ToolDenied
+from holdfast.errors import (
+    InterruptExpired,
+    InvalidOutput,
+    OutcomeUnknown,
+    ReplayDiverged,
+    StepFailed,
+    ToolCallFailed,
+    ToolDenied,
+)
 from holdfast.execution.client_tools import check_call
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.emitting import (
@@ -334,6 +342,8 @@ class Context(Emitting):
         return step
 
     async def open_step(self, key: str, name: str, at_most_once: bool, side_effects: bool, visible: bool) -> OpenStep:
+        if self._execution.recorded_only:
+            raise ReplayDiverged(f"step {key} is not on record")
         known = self._record.step(key)
         opened = OpenStep(key, name, known.attempts if known else 1, at_most_once, visible, self._execution.now())
         if known is not None and known.at_most_once:

@@ -96,6 +96,7 @@ class Execution:
         self.ids = worker.ids
         self.pending_bytes_max = worker.settings.pending_bytes_max
         self.events_allowed = worker.settings.events_allowed
+        self.recorded_only = worker.settings.recorded_only
         self._redactor = redactor_of(spec_of(program).safety.redact_patterns)
         self.writer = worker.journal.open_writer(run, self._make_writer)
         self.writer.on_lost = self._on_lost

@@ -62,6 +62,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     holder_seconds: float = 5.0
     pending_bytes_max: int = PENDING_BYTES_MAX
     events_allowed: tuple[str, ...] | None = None  # the types that readers are shown; None: all
+    recorded_only: bool = False  # a step that is not on record fails its run, for replays of recorded runs
 
 
 class Worker:

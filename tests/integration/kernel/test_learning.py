@@ -16,8 +16,8 @@ from holdfast.remembering import add_memory
 from holdfast.runs import Caller, StartRequest
 from holdfast.settings import Settings
 from holdfast.store.base import RunQuery, Started
+from holdfast.testing.model import Says, ScriptedModel
 from tests.support.kernel import CALLER, Kernel, kernel
-from tests.support.scripted_model import Says, ScriptedModel
 
 
 async def turn(k: Kernel, assistant: AssistantProgram, settings: Settings) -> Run:

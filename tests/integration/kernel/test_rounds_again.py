@@ -19,8 +19,8 @@ from holdfast.execution.client_tools import KIND, ClientTool
 from holdfast.execution.rounds import CALL_BYTES_MAX, CALLS_MAX
 from holdfast.model import File, Interrupt, Record, Run
 from holdfast.runs import GivenOutput, ToolOutput
+from holdfast.testing.model import Calls, Says, ScriptedModel
 from tests.support.kernel import CALLER, QUICK, Kernel, kernel
-from tests.support.scripted_model import Calls, Says, ScriptedModel
 from tests.support.until import until
 
 

@@ -1,0 +1,87 @@
+"""
+A model that says what a test tells it to, and remembers what it was asked.
+
+    AssistantProgram(model=ScriptedModel([Says("Let me look."), Calls("find", {"name": "*.md"})], [Says("Two files.")]))
+
+It loads the model library, so it is not a part of `holdfast.testing` itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+from pydantic_ai.messages import ModelMessage, ModelResponse, UserPromptPart
+from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
+
+
+class Says(msgspec.Struct, frozen=True):
+    """A piece of text."""
+
+    text: str
+
+
+class Thinks(msgspec.Struct, frozen=True):
+    """A piece of thinking."""
+
+    text: str
+
+
+class Calls(msgspec.Struct, frozen=True):
+    """A tool call; `arguments` are an object or the raw text of one."""
+
+    tool: str
+    arguments: dict[str, Any] | str = {}
+    id: str = "c1"
+
+
+Piece = Says | Thinks | Calls | Exception
+Response = Sequence[Piece]
+
+
+class ScriptedModel(FunctionModel):
+    """
+    Gives the n-th response of its script to the n-th request of a turn, also when the turn is executed again.
+
+    A response whose pieces hold an exception breaks off there; of `attempts` of a response, given as a list of
+    responses in `retried`, each is used once.
+    """
+
+    def __init__(self, *script: Response, retried: dict[int, list[Response]] | None = None) -> None:
+        super().__init__(stream_function=self._respond, model_name="scripted")
+        self.script = script
+        self.asked: list[int] = []  # which response was wanted, in the order of the requests
+        self.messages: list[list[ModelMessage]] = []  # what each request held
+        self._attempts = {number: list(responses) for number, responses in (retried or {}).items()}
+
+    async def _respond(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        number = _responses_of_this_turn(messages)
+        self.asked.append(number)
+        self.messages.append(list(messages))
+        attempts = self._attempts.get(number)
+        for index, piece in enumerate(attempts.pop(0) if attempts else self.script[number]):
+            await asyncio.sleep(0)
+            if isinstance(piece, Exception):
+                raise piece
+            yield _delta(index, piece)
+
+
+def _delta(index: int, piece: Says | Thinks | Calls) -> Any:
+    if isinstance(piece, Says):
+        return piece.text
+    if isinstance(piece, Thinks):
+        return {0: DeltaThinkingPart(content=piece.text)}
+    arguments = piece.arguments if isinstance(piece.arguments, str) else msgspec.json.encode(piece.arguments).decode()
+    return {index + 1: DeltaToolCall(name=piece.tool, json_args=arguments, tool_call_id=piece.id)}
+
+
+def _responses_of_this_turn(messages: Sequence[ModelMessage]) -> int:
+    count = 0
+    for message in messages:
+        if isinstance(message, ModelResponse):
+            count += 1
+        elif any(isinstance(part, UserPromptPart) for part in message.parts):
+            count = 0
+    return count

@@ -1,0 +1,192 @@
+"""What a test can let happen to its client, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import httpx2
+import pytest
+
+from holdfast.testing import Ask, Drop, FakeServer, Restart, Return, Step, Token, Wait, scripted
+from tests.support.sse import frames
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[[FakeServer], httpx2.AsyncClient]]:
+    """A client of a fake server, closed in the end."""
+    made: list[httpx2.AsyncClient] = []
+
+    def client(server: FakeServer) -> httpx2.AsyncClient:
+        headers = {"X-API-Key": server.key}
+        made.append(httpx2.AsyncClient(base_url=server.url, headers=headers, transport=server.transport(), timeout=20))
+        return made[-1]
+
+    yield client
+    for item in made:
+        await item.aclose()
+
+
+Connect = Callable[[FakeServer], httpx2.AsyncClient]
+Start = Callable[..., FakeServer]
+
+
+async def _read(
+    client: httpx2.AsyncClient, path: str, *, method: str = "GET", after: int = -1
+) -> list[tuple[int, str]]:
+    """Sequence and type of the events up to the end of the stream or its cut."""
+    headers = {} if after < 0 else {"Last-Event-ID": str(after)}
+    lines: list[str] = []
+    try:
+        async with client.stream(method, path, headers=headers, json={} if method == "POST" else None) as response:
+            assert response.status_code in (200, 204)
+            async for line in response.aiter_lines():
+                lines.append(line)  # noqa: PERF401  what came before a cut is kept
+    except httpx2.TransportError:
+        pass
+    return [(int(frame.id), frame.event) for frame in frames(iter(lines)) if frame.event and frame.id is not None]
+
+
+async def _read_on(client: httpx2.AsyncClient, run_id: str, found: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Come back, as a client does, until the run's end was read."""
+    while not found or found[-1][1] != "complete":
+        try:
+            found += await _read(client, f"/runs/{run_id}/events", after=found[-1][0] if found else -1)
+        except httpx2.ConnectError:
+            await asyncio.sleep(0.01)  # it starts again, and nothing else tells when it answers
+    return found
+
+
+TALE = scripted("tale", *(Token(f"{number} ") for number in range(20)), Return("told"))
+
+
+async def test_a_stream_cut_after_any_byte_is_read_to_its_end(fake_server: Start, connect: Connect) -> None:
+    server = fake_server(TALE)
+    client = connect(server)
+    whole = await _read(client, "/agents/tale/invoke/stream?run_id=r", method="POST")
+    size = len((await client.get("/runs/r/events")).content)
+
+    for after in range(0, size, 7):
+        server.cut(after_bytes=after)
+        assert await _read_on(client, "r", []) == whole
+    assert server.faults_left == 0
+
+
+async def test_a_script_cuts_the_network_and_kills_the_server(fake_server: Start, connect: Connect) -> None:
+    script = scripted("story", Token("a"), Drop(), Step("s", 1), Token("b"), Restart(), Token("c"), Return("end"))
+    server = fake_server(script)
+    client = connect(server)
+
+    found = await _read(client, "/agents/story/invoke/stream?run_id=r", method="POST")
+    at_the_drop = [name for _, name in found]
+    found = await _read_on(client, "r", found)
+
+    assert at_the_drop == ["started", "token"][: len(at_the_drop)]
+    assert [number for number, _ in found] == list(range(len(found)))
+    names = [name for _, name in found]
+    assert names == ["started", "token", "step_started", "step", "token", "restarted", "token", "token", "complete"]
+    assert server.starts == 2
+    run = (await client.get("/runs/r")).json()
+    assert (run["status"], run["output"], run["attempt"]) == ("completed", "end", 2)
+
+
+async def test_a_question_outlives_a_restart_of_either_kind(fake_server: Start, connect: Connect) -> None:
+    server = fake_server(scripted("asks", Token("x"), Ask("Which?"), Token("y")))
+    client = connect(server)
+    for kill in (True, False):
+        run_id = f"r-{kill}"
+        assert (await client.post(f"/agents/asks/invoke?run_id={run_id}", json={})).json()["status"] == "waiting"
+        await asyncio.to_thread(server.restart, kill=kill)
+        [question] = (await client.get(f"/runs/{run_id}/interrupts")).json()["interrupts"]
+        path = f"/runs/{run_id}/interrupts/{question['interrupt_id']}"
+
+        assert (await client.post(path, json={"answer": "this"})).status_code == 200
+        assert (await client.get(f"/runs/{run_id}?wait=10")).json()["output"] == "xy"
+
+
+async def test_refusals_come_before_anything_is_done(fake_server: Start, connect: Connect) -> None:
+    server = fake_server(TALE)
+    client = connect(server)
+    server.refuse(429, retry_after=3)
+    server.refuse(503)
+    server.refuse(502)
+    server.unreachable()
+
+    limited = await client.post("/runs?agent=tale&run_id=r", json={})
+    stopping = await client.get("/tasks")
+    proxy = await client.post("/runs?agent=tale&run_id=r", json={})
+    with pytest.raises(httpx2.ConnectError):
+        await client.post("/runs?agent=tale&run_id=r", json={})
+
+    assert (limited.status_code, limited.headers["retry-after"]) == (429, "3")
+    assert limited.json()["code"] == "RATE_LIMIT_EXCEEDED"
+    assert (stopping.status_code, stopping.json()["error"]) == (503, "DRAINING")
+    assert (proxy.status_code, proxy.headers["content-type"]) == (502, "text/html")
+    assert (await client.get("/runs/r")).status_code == 404
+
+
+async def test_a_lost_answer_was_carried_out(fake_server: Start, connect: Connect) -> None:
+    server = fake_server(TALE)
+    client = connect(server)
+    headers = {"Idempotency-Key": "k"}
+    server.lose_answer()
+
+    with pytest.raises(httpx2.ReadError):
+        await client.post("/runs?agent=tale", json={}, headers=headers)
+    again = await client.post("/runs?agent=tale", json={}, headers=headers)
+
+    assert again.headers["idempotency-replayed"] == "true"
+    assert len((await client.get("/runs")).json()["runs"]) == 1
+
+
+async def test_a_half_open_connection_is_silent_without_an_end(fake_server: Start, connect: Connect) -> None:
+    server = fake_server(TALE)
+    client = connect(server)
+    await client.post("/agents/tale/invoke?run_id=r", json={})
+    server.freeze(after_bytes=200)
+
+    with pytest.raises(httpx2.ReadTimeout):
+        await client.get("/runs/r/events", timeout=0.2)
+
+
+async def test_what_a_test_lets_go_on_went_no_further_before(fake_server: Start, connect: Connect) -> None:
+    server = fake_server(scripted("slow", Token("before"), Wait("door"), Token("after")))
+    client = connect(server)
+    async with client.stream("POST", "/agents/slow/invoke/stream?run_id=r", json={}) as response:
+        seen: list[str] = []
+        async for line in response.aiter_lines():
+            if line == "event: token" and "event: token" not in seen:
+                assert (await client.get("/runs/r")).json()["status"] == "running"
+                server.go_on("door")
+            seen.append(line)
+    assert seen.count("event: token") == 2
+
+
+async def test_a_reader_that_takes_nothing_does_not_slow_the_run(fake_server: Start, connect: Connect) -> None:
+    server = fake_server(scripted("long", *(Token("x" * 1000) for _ in range(3000)), Return("end")))
+    client = connect(server)
+    async with client.stream("POST", "/agents/long/invoke/stream?run_id=r", json={}) as stalled:
+        lines = stalled.aiter_lines()
+        await anext(lines)
+        assert (await client.get("/runs/r?wait=20")).json()["status"] == "completed"
+        rest = [line async for line in lines]
+    assert rest.count("event: token") == 3000
+
+
+async def test_scripts_see_their_inputs_and_many_clients_one_run(fake_server: Start, connect: Connect) -> None:
+    agent = scripted("slow", Token("a"), Wait(), Token("b"))
+    server = fake_server(agent)
+    readers = [connect(server) for _ in range(5)]
+    await readers[0].post("/runs?agent=slow&run_id=r", json={"word": "x"})
+    reading = [asyncio.create_task(_read(client, "/runs/r/events")) for client in readers]
+    server.go_on()
+
+    found = [await task for task in reading]
+
+    assert all(events == found[0] for events in found)
+    assert agent.inputs == [{"word": "x"}]
+
+
+async def test_what_cannot_start_says_why() -> None:
+    with pytest.raises(Exception, match="two agents are named"), FakeServer(TALE, scripted("tale")):
+        pass
