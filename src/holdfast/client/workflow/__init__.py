@@ -12,6 +12,7 @@ The client of the Workflow API: start runs whose tools are executed here, by str
 `SyncWorkflowClient` is the same without `await`.
 """
 
+from holdfast.client.records import Record
 from holdfast.client.workflow.client import WorkflowClient
 from holdfast.client.workflow.errors import (
     ToolError,
@@ -24,7 +25,7 @@ from holdfast.client.workflow.errors import (
 from holdfast.client.workflow.file_ledger import FileLedger
 from holdfast.client.workflow.ledger import Beginning, Begun, Ledger, MemoryLedger
 from holdfast.client.workflow.receiver import WebhookReceiver
-from holdfast.client.workflow.records import AgentRuns, Record, RunResult, StartedRun, TaskStatus, ToolResponses
+from holdfast.client.workflow.records import AgentRuns, RunResult, StartedRun, TaskStatus, ToolResponses
 from holdfast.client.workflow.run import WorkflowRun
 from holdfast.client.workflow.signing import verify_webhook
 from holdfast.client.workflow.sync import SyncWorkflowClient, SyncWorkflowRun

@@ -13,13 +13,14 @@ from types import TracebackType
 from typing import Any, Final, Literal
 
 from holdfast.client.following import FIRST_FRAME_SECONDS
+from holdfast.client.records import Record
 from holdfast.client.workflow.calls import Calls, Workshop, log
 from holdfast.client.workflow.claims import LEASE_SECONDS
 from holdfast.client.workflow.http import Http, encoded, idempotency_key
 from holdfast.client.workflow.inputs import Image, Upload, given, headers_of, run_inputs, upload_parts
 from holdfast.client.workflow.ledger import Ledger, MemoryLedger
 from holdfast.client.workflow.namespaces import ExecutionFeedback, ExecutionRecords, Tools, Webhooks, quoted
-from holdfast.client.workflow.records import AgentRuns, Record, RunResult, StartedRun, TaskStatus, ToolResponses
+from holdfast.client.workflow.records import AgentRuns, RunResult, StartedRun, TaskStatus, ToolResponses
 from holdfast.client.workflow.run import WorkflowRun, pending_calls
 from holdfast.client.workflow.tools import OnToolError, ToolMap
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 from urllib.parse import quote
 
+from holdfast.client.records import Record
 from holdfast.client.workflow.http import Http
-from holdfast.client.workflow.records import AgentRuns, Record, RunResult
+from holdfast.client.workflow.records import AgentRuns, RunResult
 
 Source = Literal["admin", "user"]
 

@@ -12,12 +12,13 @@ from types import TracebackType
 from typing import Any, Literal
 
 from holdfast.client.portal import Portal
+from holdfast.client.records import Record
 from holdfast.client.workflow.client import WorkflowClient
 from holdfast.client.workflow.errors import WorkflowTimeout
 from holdfast.client.workflow.inputs import Image, Upload
 from holdfast.client.workflow.ledger import Ledger
 from holdfast.client.workflow.namespaces import ExecutionFeedback, ExecutionRecords, Source, Tools, Webhooks
-from holdfast.client.workflow.records import AgentRuns, Record, RunResult, StartedRun, TaskStatus, ToolResponses
+from holdfast.client.workflow.records import AgentRuns, RunResult, StartedRun, TaskStatus, ToolResponses
 from holdfast.client.workflow.run import WorkflowRun
 from holdfast.client.workflow.tools import OnToolError
 

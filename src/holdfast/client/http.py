@@ -1,0 +1,276 @@
+"""
+Requests to a server: one try, or several under one Idempotency-Key; and streams. Errors of the HTTP library become ours
+here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from holdfast.client.answers import Answer, error_of
+from holdfast.client.backoff import Backoff
+from holdfast.client.errors import ApiError, ClientError, ConnectionFailed, DeadlineExceeded
+
+if TYPE_CHECKING:
+    import httpx2
+
+TRIES_MAX: Final = 5
+# A plain call is not repeated after a longer wait than this: its caller decides.
+RETRY_AFTER_SECONDS_MAX: Final = 30.0
+
+Sleep = Callable[[float], Awaitable[None]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent. `query` and `headers` without what is None; `content` is JSON already."""
+
+    method: str
+    path: str
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    content: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream that has begun: what the answer's head says, and its bytes as they come."""
+
+    status_code: int
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+
+def encoded(value: Any) -> bytes:
+    """The JSON text of a body."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+class Http:
+    """
+    The connections to one server. They are made when they are first needed, anew in every event loop.
+
+    `backoff` makes the delays of whatever is repeated, `sleep` waits for them, and `clock` says how long something takes;
+    tests replace all three. `transport` replaces the network.
+    """
+
+    def __init__(self, base_url: str, timeout: float, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+        self.headers: dict[str, str] = {}
+        self.backoff: Callable[[], Backoff] = Backoff
+        self.sleep: Sleep = asyncio.sleep
+        self.clock: Callable[[], float] = time.monotonic
+        self._base_url = base_url
+        self._timeout = timeout
+        self._transport = transport
+        self._is_secure = base_url.lower().startswith("https:")
+        self._ssl: ssl.SSLContext | None = None
+        self._loading = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Streams have a pool of their own: with a thousand of them open, a request would look at each.
+        self._requests: httpx2.AsyncClient | None = None
+        self._streams: httpx2.AsyncClient | None = None
+
+    async def send(self, request: Request, *, timeout: float | None = None, **more: Any) -> Answer:
+        """
+        What the server answers, if it is no error. One try.
+
+        Args:
+            timeout: seconds that it may take; default is the client's.
+            more: for the HTTP library (`files`, `data`).
+
+        Raises:
+            ApiError: it answered with an error.
+            ConnectionFailed: it is unknown whether it did what was asked.
+        """
+        await self._loaded()
+        import httpx2
+
+        try:
+            response = await self._client().request(
+                request.method,
+                request.path,
+                content=request.content,
+                params=_query(request.query),
+                headers=self._headers(request),
+                timeout=timeout or self._timeout,
+                **more,
+            )
+        except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError) as exc:
+            raise _failed(request, exc) from exc
+        answer = Answer(response.status_code, response.headers, response.content)
+        if not 200 <= answer.status_code < 300:
+            raise error_of(answer)
+        return answer
+
+    async def send_again(
+        self, request: Request, *, timeout: float | None = None, deadline: float | None = None
+    ) -> Answer:
+        """
+        The same with up to five tries, for what may be sent again: it reads, or has an Idempotency-Key.
+
+        Args:
+            deadline: the time of the event loop at which it ends, whatever it is at.
+
+        Raises:
+            DeadlineExceeded
+            ApiError, ConnectionFailed: those of the last try. What asks for a wait of over 30 s is not repeated.
+        """
+        return await within(deadline, self._send_again(request, timeout))
+
+    async def _send_again(self, request: Request, timeout: float | None) -> Answer:
+        backoff = self.backoff()
+        while True:
+            try:
+                return await self.send(request, timeout=timeout)
+            except ClientError as exc:
+                wait = retry_after_of(exc)
+                if backoff.tries + 1 >= TRIES_MAX or not is_passing(exc) or (wait or 0) > RETRY_AFTER_SECONDS_MAX:
+                    raise
+            await self.sleep(backoff.next_seconds(wait))
+
+    @asynccontextmanager
+    async def stream(self, request: Request, *, silence_seconds: float) -> AsyncIterator[Opened]:
+        """
+        An event stream, as it comes. However the block is left, the connection is closed.
+
+        Args:
+            silence_seconds: after so long without a byte it is a fault: the connection is half open.
+
+        Raises:
+            ApiError: the server answered with an error.
+            ConnectionFailed: the connection broke, is silent, or there is none.
+        """
+        await self._loaded()
+        import httpx2
+
+        headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", **self._headers(request)}
+        timeout = httpx2.Timeout(self._timeout, read=silence_seconds)
+        try:
+            async with self._client(is_stream=True).stream(
+                request.method,
+                request.path,
+                content=request.content,
+                params=_query(request.query),
+                headers=headers,
+                timeout=timeout,
+            ) as response:
+                if not 200 <= response.status_code < 300:
+                    raise error_of(Answer(response.status_code, response.headers, await response.aread()))
+                if response.status_code == 200 and not _is_stream(response.headers):
+                    raise error_of(Answer(502, {}, b"an answer that is no event stream"))
+                async with aclosing(response.aiter_raw()) as pieces:
+                    yield Opened(response.status_code, response.headers, pieces)
+        except (httpx2.TransportError, httpx2.StreamError) as exc:
+            raise _failed(request, exc) from exc
+
+    async def aclose(self) -> None:
+        """Close the connections. Those of an event loop that is gone went with it."""
+        requests, streams, loop = self._requests, self._streams, self._loop
+        self._requests = self._streams = self._loop = None
+        if requests is not None and streams is not None and loop is asyncio.get_running_loop():
+            await requests.aclose()
+            await streams.aclose()
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        body = {} if request.content is None else {"Content-Type": "application/json"}
+        own = {name: value for name, value in request.headers.items() if value is not None}
+        return {**self.headers, **body, **own}
+
+    async def _loaded(self) -> None:
+        """The HTTP library and its certificates take a tenth of a second and more: not on the event loop."""
+        if self._ssl is None and self._is_secure:
+            await asyncio.to_thread(self._load)
+
+    def _load(self) -> None:
+        import httpx2
+
+        with self._loading:
+            if self._ssl is None:
+                self._ssl = httpx2.create_ssl_context()
+
+    def _client(self, *, is_stream: bool = False) -> httpx2.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if self._requests is None or self._streams is None or loop is not self._loop:
+            self._loop = loop
+            self._requests, self._streams = self._made(keepalive_max=100), self._made(keepalive_max=0)
+        return self._streams if is_stream else self._requests
+
+    def _made(self, *, keepalive_max: int) -> httpx2.AsyncClient:
+        import httpx2
+
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=keepalive_max)
+        return httpx2.AsyncClient(
+            base_url=self._base_url,
+            limits=limits,
+            # Without https there is nothing to verify, and redirects are not followed.
+            verify=False if self._ssl is None else self._ssl,
+            follow_redirects=False,
+            transport=self._transport,
+        )
+
+
+def new_key() -> str:
+    """An idempotency key that no other call has."""
+    return str(uuid.uuid4())
+
+
+def is_passing(error: ClientError) -> bool:
+    """Whether the same call may succeed later: it did not reach the server, or was refused for now."""
+    return error.is_passing if isinstance(error, ApiError) else isinstance(error, ConnectionFailed)
+
+
+def retry_after_of(error: ClientError) -> float | None:
+    return error.retry_after if isinstance(error, ApiError) else None
+
+
+def deadline_of(timeout: float | None) -> float | None:
+    """The time of the event loop at which a timeout, in seconds, is over. None or infinite: never."""
+    return None if timeout is None or math.isinf(timeout) else asyncio.get_running_loop().time() + timeout
+
+
+async def within(deadline: float | None, work: Awaitable[T]) -> T:
+    """
+    What the work comes to, before the deadline; what it has open is closed by then.
+
+    Raises:
+        DeadlineExceeded
+    """
+    if deadline is None:
+        return await work
+    limit = asyncio.timeout_at(deadline)
+    try:
+        async with limit:
+            return await work
+    except TimeoutError as exc:
+        if not limit.expired() or isinstance(exc, ClientError):
+            raise
+        raise DeadlineExceeded("the time that was given is over") from None
+
+
+def _is_stream(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").startswith("text/event-stream")
+
+
+def _query(query: Mapping[str, Any]) -> dict[str, str]:
+    shown = {name: value for name, value in query.items() if value is not None}
+    return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in shown.items()}
+
+
+def _failed(request: Request, error: Exception) -> ConnectionFailed:
+    import httpx2
+
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    failed = ConnectionFailed(f"{request.method} {request.path}: {told}")
+    failed.is_overdue = isinstance(error, httpx2.ReadTimeout)
+    return failed

@@ -1,0 +1,185 @@
+"""Streams of events, as the caller iterates over them. What to do is decided by `resuming`; here it is done."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Iterator
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from holdfast.client.errors import ClientError
+from holdfast.client.http import Http, deadline_of, within
+from holdfast.client.portal import Portal
+from holdfast.client.resuming import RECONNECT_SECONDS, SILENT_HEARTBEATS, Patience, Resumption, Source
+
+log = logging.getLogger("holdfast.client")
+
+E = TypeVar("E")
+
+
+class AsyncEventStream(Generic[E]):
+    """
+    The events of one run (or task), in order, each exactly once, through broken connections and restarts of the server.
+
+    It is read as fast as it is iterated over, and opens its first connection then. Leaving an `async with` block,
+    cancelling the iteration, `aclose`, and the last event close the connection. None of them cancels the run, and after
+    a cancelled iteration the next one goes on where it was.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        source: Source[E],
+        *,
+        heartbeat_seconds: float,
+        timeout: float | None = None,
+        reconnect_seconds: float = RECONNECT_SECONDS,
+        is_once: bool = False,
+    ) -> None:
+        self._http = http
+        patience = Patience(http.backoff(), reconnect_seconds, http.clock)
+        self._resumption = Resumption(source, patience=patience, is_once=is_once, clock=http.clock)
+        self._silence_seconds = heartbeat_seconds * SILENT_HEARTBEATS
+        self._deadline = deadline_of(timeout)
+        self._batches = self._read()
+        self._is_cut = False
+        self._ready: Iterator[E] = iter(())
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that is read (of the Engine API: the turn); None as long as it is not known."""
+        return self._resumption.source.run_id
+
+    @property
+    def cursor(self) -> str | None:
+        """The place behind the last event, to go on from later. None before the first."""
+        return self._resumption.source.cursor
+
+    async def __aenter__(self) -> AsyncEventStream[E]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> AsyncEventStream[E]:
+        return self
+
+    async def __anext__(self) -> E:
+        """
+        The next event.
+
+        Raises:
+            DeadlineExceeded: the time that was given is over.
+            ConnectionFailed, Unavailable: the server was away for longer than `reconnect_seconds`.
+            ApiError: the server refuses.
+        """
+        if (event := next(self._ready, None)) is None:
+            self._ready = iter(await self.batch())
+            event = next(self._ready, None)
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def batch(self) -> list[E]:
+        """The events that have come, at least one; none behind the last one. Raises as the iteration does."""
+        if ready := list(self._ready):
+            return ready
+        if self._is_cut:
+            self._batches, self._is_cut = self._read(), False
+        try:
+            return await within(self._deadline, anext(self._batches, []))
+        except BaseException:
+            # Cancelled, say by `wait_for`: the connection is closed, and the next call opens another.
+            self._is_cut = True
+            raise
+
+    async def result(self) -> Any:
+        """
+        Read to the end, and return what the run came to.
+
+        Raises:
+            RunFailed: the run failed, or was cancelled.
+        """
+        while await self.batch():
+            pass
+        return self._resumption.source.result()
+
+    async def aclose(self) -> None:
+        """Close the connection. The run goes on."""
+        self._ready = iter(())
+        await self._batches.aclose()
+
+    async def _read(self) -> AsyncGenerator[list[E]]:
+        resumption = self._resumption
+        while not resumption.is_over():
+            events: list[E] = []
+            try:
+                async with self._http.stream(resumption.begin(), silence_seconds=self._silence_seconds) as opened:
+                    resumption.opened(opened.status_code, opened.headers)
+                    async for piece in opened.pieces:
+                        events = resumption.feed(piece)
+                        if resumption.is_over():
+                            break  # the last events are given when the connection is closed
+                        if events:
+                            yield events
+                            events = []
+                if not resumption.is_over():
+                    resumption.ended()
+            except ClientError as exc:
+                if not resumption.is_over():
+                    resumption.failed(exc)
+                    log.info("a stream is opened again in %.1f s: %s", resumption.delay_seconds, exc)
+            if events:
+                yield events
+            if not resumption.is_over():
+                await self._http.sleep(resumption.delay_seconds)
+
+
+class EventStream(Generic[E]):
+    """An `AsyncEventStream` for threads without an event loop."""
+
+    def __init__(self, portal: Portal, wrapped: AsyncEventStream[E]) -> None:
+        self._portal = portal
+        self._async = wrapped
+        self._ready: Iterator[E] = iter(())
+
+    @property
+    def run_id(self) -> str | None:
+        """The run that is read (of the Engine API: the turn); None as long as it is not known."""
+        return self._async.run_id
+
+    @property
+    def cursor(self) -> str | None:
+        """The place behind the last event, to go on from later. None before the first."""
+        return self._async.cursor
+
+    def __enter__(self) -> EventStream[E]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> EventStream[E]:
+        return self
+
+    def __next__(self) -> E:
+        """The next event. Raises as `AsyncEventStream` does; Ctrl-C closes the connection."""
+        if (event := next(self._ready, None)) is None:
+            self._ready = iter(self._portal.call(self._async.batch))
+            event = next(self._ready, None)
+        if event is None:
+            raise StopIteration
+        return event
+
+    def result(self) -> Any:
+        """Read to the end, and return what the run came to. Raises RunFailed if it failed."""
+        return self._portal.call(self._async.result)
+
+    def close(self) -> None:
+        """Close the connection. The run goes on."""
+        self._ready = iter(())
+        self._portal.call(self._async.aclose)
