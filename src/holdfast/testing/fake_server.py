@@ -66,6 +66,7 @@ class FakeServer:
         self._up = threading.Event()
         self._failure: BaseException | None = None
         self._starts = 0
+        self._started = threading.Condition()
 
     def __enter__(self) -> Self:
         for agent in self._agents:
@@ -167,6 +168,17 @@ class FakeServer:
         """How often it was started."""
         return self._starts
 
+    def wait_starts(self, count: int, seconds: float = START_SECONDS) -> None:
+        """
+        Wait until it was started so often, and answers.
+
+        Raises:
+            TimeoutError: it was not, in time.
+        """
+        with self._started:
+            if not self._started.wait_for(lambda: self._starts >= count, seconds):
+                raise TimeoutError(f"the fake server was started {self._starts} times in {seconds:g} s, not {count}")
+
     # The thread
 
     def _order(self, order: _Order) -> None:
@@ -198,8 +210,10 @@ class FakeServer:
             config = server.http_config()
             self._door = config.app  # type: ignore[assignment]  # uvicorn takes any application
             async with server.opened() as worker:
-                self._starts += 1
                 self._network.serve(config)
+                with self._started:
+                    self._starts += 1
+                    self._started.notify_all()
                 self._up.set()
                 order.done()
                 order = await self._orders.get()
