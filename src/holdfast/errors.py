@@ -32,6 +32,7 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
     - StoreUnavailable      may pass: retry with backoff
     - StorageFull           passes when there is space again; nothing was written
     - StoreLocked, StoreTooNew, StoreRefused     the store cannot be opened: stop and tell a person
+    - MigrationRequired     passes when a process of this version was started: it migrates
     - JournalCorrupt        will not pass: stop and tell a person
 """
 
@@ -449,6 +450,12 @@ class StoreRefused(StoreError):
     """The place or the settings of the store cannot keep what Holdfast promises. It was left untouched."""
 
     code = "store_refused"
+
+
+class MigrationRequired(StoreError):
+    """The schema of the store is not the one that this version knows. Nothing was written; a start migrates it."""
+
+    code = "migration_required"
 
 
 class JournalCorrupt(StoreError):

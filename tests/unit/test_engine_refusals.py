@@ -34,11 +34,18 @@ LISTED = {
     },
     413: {"BODY_TOO_LARGE"},
     415: {"UNSUPPORTED_MEDIA_TYPE"},
-    422: {"INVALID_REQUEST", "MEDIA_UNSUPPORTED", "INVALID_ANSWER", "IDEMPOTENCY_KEY_REUSED"},
-    429: {"RATE_LIMITED"},
+    422: {
+        *("INVALID_REQUEST", "MEDIA_UNSUPPORTED", "INVALID_ANSWER", "IDEMPOTENCY_KEY_REUSED"),
+        *("CONTEXT_OVERFLOW", "OUTPUT_INVALID"),
+    },
+    429: {"RATE_LIMITED", "LLM_RATE_LIMITED"},
     500: {"INTERNAL_ERROR"},
-    502: {"MCP_CONNECTION_FAILED"},
-    503: {"STARTING", "DRAINING", "CAPACITY_EXHAUSTED", "STORE_UNAVAILABLE", "NOT_CONFIGURED"},
+    502: {"MCP_CONNECTION_FAILED", "LLM_PROVIDER_ERROR"},
+    503: {
+        *("STARTING", "DRAINING", "CAPACITY_EXHAUSTED", "STORE_UNAVAILABLE", "NOT_CONFIGURED"),
+        "MIGRATION_REQUIRED",
+    },
+    504: {"LLM_TIMEOUT"},
     507: {"STORAGE_FULL"},
 }
 # What never was a request of this API, but bytes on its port, or a handshake; it has no WebSockets.
@@ -72,6 +79,7 @@ def made(kind: type[errors.HoldfastError]) -> errors.HoldfastError:
 
 OURS = [kind for kind in leaves(errors.RequestError) if kind.__module__.startswith(("holdfast.errors", "holdfast.api.http", "holdfast.api.engine"))]  # fmt: skip
 OURS += [*leaves(errors.ConflictError), *leaves(errors.CapacityError), errors.StorageFull, errors.StoreUnavailable]
+OURS += [errors.MigrationRequired, errors.ModelFailed, *leaves(errors.ModelFailed), errors.InvalidOutput]
 
 
 @pytest.mark.parametrize("kind", OURS, ids=[kind.__name__ for kind in OURS])

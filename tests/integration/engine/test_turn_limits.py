@@ -96,6 +96,18 @@ def test_when_the_fallback_fails_too_the_turn_ends_with_its_code(
     assert (len(main.requests), len(backup.requests)) == (1, 5)
 
 
+def test_providers_that_do_not_answer_in_time_are_told(
+    main: Provider, backup: Provider, talk: Engine, task_id: str
+) -> None:
+    main.reset(*[Fault(504, "timeout_error", "took too long", retry_after="0")] * 5)
+    backup.reset(*[Fault(408, "timeout_error", "took too long", retry_after="0")] * 5)
+
+    found = talk.execute("Hello.", task_id)
+
+    assert (last(found)["phase"], last(found)["error"]) == ("errored", "LLM_TIMEOUT")
+    assert (len(main.requests), len(backup.requests)) == (5, 5)
+
+
 def test_a_turn_ends_after_so_many_requests(main: Provider, backup: Provider, talk: Engine, task_id: str) -> None:
     main.reset(*(Reply("Hm.", calls=[(f"c{number}", "sum", {"numbers": [1]})]) for number in range(5)))
 

@@ -113,6 +113,8 @@ def failure_of(exc: Exception) -> ProviderFailure:
         return ProviderFailure(ModelRateLimited.code, message, retry_after, may_pass=True)
     if status == 413:
         return ProviderFailure(ContextOverflow.code, message)
+    if status in (408, 504):
+        return ProviderFailure(ModelTimedOut.code, message, retry_after, may_pass=True)
     may_pass = status is None or status >= 500
     return ProviderFailure(ModelFailed.code, message, retry_after, may_pass, is_rejected=status == 415)
 

@@ -52,6 +52,7 @@ _CODES: Final[Mapping[str, tuple[int, str]]] = {
     "overloaded": (503, "SERVICE_UNAVAILABLE"),
     "stopping": (503, "SERVICE_UNAVAILABLE"),
     "store_unavailable": (503, "SERVICE_UNAVAILABLE"),
+    "migration_required": (503, "SERVICE_UNAVAILABLE"),
     "not_ready": (503, "NOT_READY"),
     "timeout_error": (504, "TIMEOUT_ERROR"),
     "storage_full": (507, "STORAGE_FULL"),

@@ -17,7 +17,15 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
-from holdfast.errors import HoldfastError, JournalCorrupt, StorageFull, StoreError, StoreRefused, StoreUnavailable
+from holdfast.errors import (
+    HoldfastError,
+    JournalCorrupt,
+    MigrationRequired,
+    StorageFull,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Record = asyncpg.Record
@@ -67,6 +75,14 @@ _LOST: Final = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby answers: the one that writes has moved
     BrokenConnection,
 )
+# What a query of ours meets in a database that another version migrated, or that an older backup took the place of.
+_OTHER_SCHEMA: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+)
+
 _AGAIN: Final = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -200,6 +216,8 @@ def translate(error: BaseException, location: str) -> HoldfastError:
         return StorageFull(f"{location}: the disk of the database is full; nothing was written")
     if isinstance(error, asyncpg.DataCorruptedError | asyncpg.IndexCorruptedError):
         return JournalCorrupt(f"{location}: {error}; restore a backup")
+    if isinstance(error, _OTHER_SCHEMA):
+        return MigrationRequired(f"{location}: {error}; its schema is not that of this version: restart the server")
     if is_lost(error) or is_raced(error):
         return StoreUnavailable(f"{location}: {str(error) or type(error).__name__}")
     return StoreError(f"{location}: {error}")
