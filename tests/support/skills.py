@@ -12,6 +12,7 @@ import msgspec
 from holdfast.agents.registry import Registry
 from holdfast.agents.skill.agents import SkillAgents
 from holdfast.agents.skill.bindings import Bindings
+from holdfast.agents.skill.lookup import SkillInvalid, SkillNotFound
 from holdfast.agents.skill.model import Builtin, Capability, Definition, Field, Options, Problem, Safety, Skill, Step
 from holdfast.agents.skill.program import REQUEST
 from holdfast.clock import SystemClock
@@ -71,6 +72,7 @@ class Library:
     def __init__(self, skills: Iterable[Skill], capabilities: Iterable[Capability]) -> None:
         self.by_id = {skill.id: skill for skill in skills}
         self.contracts = {one.id: one for one in capabilities}
+        self.wrong: list[Problem] = []
         self._made: dict[str, Definition] = {}
 
     def skill(self, id: str) -> Skill | None:
@@ -86,9 +88,14 @@ class Library:
         return list(self.contracts.values())
 
     def problems(self, skill_id: str | None = None) -> list[Problem]:
-        return []
+        return [problem for problem in self.wrong if skill_id in (None, problem.skill_id)]
 
     def definition(self, target: str) -> Definition:
+        kind, _, name = target.partition(":")
+        if problems := self.problems(name):
+            raise SkillInvalid(f"{target} has errors", problems)
+        if name not in (self.by_id if kind == "skill" else self.contracts):
+            raise SkillNotFound(f"there is no {target}")
         if target not in self._made:
             self._made[target] = Definition(target=target, skills=self.by_id, capabilities=self.contracts)
         return self._made[target]
