@@ -207,6 +207,7 @@ class _Execution:
 
     pending_bytes_max = 1024 * 1024
     is_ending = False
+    recorded_only = False
     events_allowed = None
 
     def __init__(self, one: OneRun, record: Record, die_at: int | None, die_after: int | None) -> None:
