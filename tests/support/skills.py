@@ -21,7 +21,7 @@ from holdfast.execution.given import given_step
 from holdfast.model import Run, Status
 from tests.support.kernel import CALLER, Kernel, kernel
 
-ANY = Field(type="any")
+_OF_BINDINGS = ("fetcher", "generator", "mcp")
 
 
 def fields(text: str = "", *, required: bool = False) -> dict[str, Field]:
@@ -137,7 +137,10 @@ async def skilled(
     """A running kernel that serves these skills and capabilities, in this process."""
     library = Library(skills, capabilities)
     programs = Registry()
-    programs.finders.append(SkillAgents(library, Bindings(builtins=functions or {})))
+    bindings = Bindings(
+        builtins=functions or {}, **{name: options.pop(name) for name in _OF_BINDINGS if name in options}
+    )
+    programs.finders.append(SkillAgents(library, bindings))
     async with kernel(directory, programs=programs, **options) as running:
         yield Skilled(running, library)
 

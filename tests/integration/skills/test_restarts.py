@@ -312,7 +312,7 @@ async def test_a_recorded_failure_is_not_tried_again(tmp_path: Path) -> None:
     def broken(value: int) -> None:
         raise RuntimeError(f"broken {value}")
 
-    made = {"pure": first, "work": broken}
+    made: dict[str, Any] = {"pure": first, "work": broken}
     async with skilled(tmp_path, [pair], [WORK, PURE], made, crash=True) as running:
         run = await running.start("skill:pair", fail_fast=False)
         await seen(running, run, "step_failed")

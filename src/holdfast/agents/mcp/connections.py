@@ -230,6 +230,29 @@ class Mcp:
 
         return await self._guarded(record, server, work)
 
+    async def call_server(self, tenant: str, server_name: str, action: str, arguments: dict[str, Any]) -> Any:
+        """
+        Call a tool of a server by the server's name: with the tenant's connection, or without any where the server asks
+        for no credential.
+
+        Raises:
+            AssetNotFound: there is no such server, or the tenant is not connected to it.
+            ToolError: the tool itself failed.
+            McpConnectionFailed, McpTokenExpired, NotConfigured
+        """
+        server = self._servers.get(server_name)
+        if server is None:
+            raise AssetNotFound(f"there is no MCP server {server_name!r}; known: {', '.join(self._servers) or 'none'}")
+        for record in await self._store.records(KIND, tenant=tenant):
+            if _body(record).server == server_name:
+                return await self.call(tenant, record.name, action, arguments)
+        if server.auth_method != "none":
+            raise AssetNotFound(f"there is no connection to the MCP server {server_name!r}: connect to it first")
+        await _load()
+        from holdfast.agents.mcp import session
+
+        return await session.call_tool(server, None, action, arguments)
+
     async def _tools_of(self, record: Record) -> list[RemoteTool]:
         ref_id = record.name
         known = self._listed.get(ref_id)

@@ -266,6 +266,10 @@ class StepRun:
         shown = encode_result(self.work.run_attempt, what="an attempt")
         return (self.work.noted(self.unit.part("asked"), self.shown, shown), *around)
 
+    def note_asked(self) -> None:
+        """The same, where the question is written by others."""
+        self.work.write(mark=self.key, rows=self.asked_rows())
+
     # Its work
 
     async def _carry_out(self) -> dict[str, Json]:
