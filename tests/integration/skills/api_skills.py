@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.agents.skill.model import Capability, Confirm, Field, Safety, Skill
+from holdfast.agents.skill.model import Capability, Confirm, Field, Gate, Safety, Skill
 from tests.support.skills import capability, skill
 from tests.support.skills_server import SkillsServer, skills_server
 
@@ -45,6 +45,10 @@ class Functions:
             raise ValueError("refused")
         return {"text": text}
 
+    def judge(self, text: str) -> dict[str, Any]:
+        """`text` true or false is its verdict; anything else is none."""
+        return {"allowed": {"true": True, "false": False}.get(text, text), "reason": "I say so"}
+
 
 def _text(id: str, **facts: Any) -> Capability:
     return capability(id, "text:string", "text:string", **facts)
@@ -55,6 +59,7 @@ CAPABILITIES = (
     _text("test.wait"),
     _text("test.fail"),
     _text("test.trusted", safety=Safety(trust_level="privileged")),
+    capability("test.gate", "text:string", "allowed:any"),
     _text("test.careful", safety=Safety(requires_confirmation=True)),
 )
 
@@ -100,6 +105,9 @@ SKILLS = (
     _one("asks", confirm=Confirm(question="Go on?")),
     _one("expires", confirm=Confirm(question="Go on?", expires_in=0.05, default="deny")),
     _one("careful", "test.careful"),
+    _one("late", "test.wait", timeout_seconds=0.05),
+    _one("wrong", input={"text": 5}),
+    _one("gated", pre_gates=(Gate(capability="test.gate"),)),
     _chain(),
     _attachable(),
 )
@@ -110,6 +118,7 @@ async def serving(directory: Path, **settings: Any) -> AsyncIterator[tuple[Skill
     """A server of these skills, and what fulfils them."""
     functions = Functions()
     by_name = {"text.shout": functions.shout, "test.wait": functions.wait, "test.fail": functions.fail}
+    by_name["test.gate"] = functions.judge
     by_name |= dict.fromkeys(("test.trusted", "test.careful"), functions.shout)
     async with skills_server(directory, SKILLS, CAPABILITIES, by_name, **settings) as server:
         try:

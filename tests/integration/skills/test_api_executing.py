@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -189,6 +190,64 @@ async def test_a_failed_run_is_answered_with_its_error(served: Served) -> None:
     assert reply.headers["x-run-id"] == reply.json()["run_id"]
     done = (await server.frames("GET", f"/v1/runs/{reply.json()['run_id']}/stream"))[-1]
     assert (done["status"], done["outputs"], done["error"]) == ("failed", {}, error)
+
+
+@pytest.mark.parametrize(
+    ("skill_id", "text", "status", "code", "name"),
+    [
+        ("gated", "false", 403, "safety_denied", "SafetyDeniedError"),
+        ("gated", "maybe", 503, "gate_execution_failure", "GateExecutionError"),
+        ("late", "x", 504, "step_timeout", "StepTimeoutError"),
+        ("wrong", "x", 409, "invalid_configuration", "InvalidConfigurationError"),
+    ],
+)
+async def test_what_ends_a_run_has_its_status(
+    served: Served, skill_id: str, text: str, status: int, code: str, name: str
+) -> None:
+    server, _ = served
+
+    reply = await server.post(f"/v1/skills/{skill_id}/execute", {"inputs": {"text": text}})
+
+    error = reply.json()["error"]
+    assert (reply.status_code, error["status"], error["code"], error["type"]) == (status, status, code, name)
+    frames = await server.frames("GET", f"/v1/runs/{reply.json()['run_id']}/stream")
+    failed = next(frame for frame in frames if frame["type"] == "step_failed")
+    assert (failed["step_id"], failed["data"]["code"], failed["data"]["status"]) == ("work", code, status)
+    assert failed["data"]["will_retry"] is False
+    assert frames[-1]["error"] == error
+
+
+async def test_who_waits_for_a_run_that_is_cancelled_is_told(served: Served) -> None:
+    server, functions = served
+
+    waiting = asyncio.create_task(server.post("/v1/skills/slow/execute", {"inputs": {"text": "x"}}))
+    await functions.began.wait()
+    (run,) = (await server.get("/v1/runs?status=running&skill_id=slow")).json()["runs"]
+    await server.post(f"/v1/runs/{run['run_id']}/cancel")
+    reply = await waiting
+
+    assert (reply.status_code, reply.json()["error"]["code"]) == (409, "cancelled")
+
+
+async def test_a_server_that_stops_ends_streams_so_that_no_end_is_seen(tmp_path: Path) -> None:
+    """The answer to a POST breaks off, that to a GET ends; neither has a last frame, and nothing new begins."""
+    body = {"inputs": {"text": "x"}}
+    async with serving(tmp_path) as (server, functions):
+        async with server.stream("POST", "/v1/skills/slow/execute/stream", body) as posted:
+            run_id = posted.headers["x-run-id"]
+            await functions.began.wait()
+            async with server.stream("GET", f"/v1/runs/{run_id}/stream") as read:
+                server.server._shutdown.set()
+                text = (await read.aread()).decode()
+            with pytest.raises(httpx.RemoteProtocolError):
+                await posted.aread()
+        refused = await server.post("/v1/skills/slow/execute", body)
+        ready = await server.get("/v1/health/ready", key=None)
+
+    assert text.endswith(": shutdown\n\n")
+    assert "event: done" not in text
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "shutting_down")
+    assert (ready.status_code, ready.json()["checks"]["process"]) == (503, "stopping")
 
 
 async def test_the_same_key_starts_one_run_and_gets_one_answer(served: Served) -> None:
