@@ -17,18 +17,6 @@ PROTOCOLS: Final = ("openai-chat", "openai-responses", "anthropic")
 
 
 @dataclass
-class Reply:
-    """What the model says: thinking, then text, then calls (id, tool, arguments). With `cut` the stream breaks off behind it."""
-
-    text: str = ""
-    thinking: str = ""
-    calls: Sequence[tuple[str, str, dict[str, Any]]] = ()
-    cut: bool = False
-    before_end: Callable[[], object] = lambda: None  # called when all but the end was sent
-    input_tokens: int = 172  # besides 640 that are read from a cache; told by the messages protocol alone
-
-
-@dataclass
 class Fault:
     """A refusal instead of a stream."""
 
@@ -36,6 +24,19 @@ class Fault:
     kind: str = "server_error"
     message: str = "something went wrong"
     retry_after: str | None = None
+
+
+@dataclass
+class Reply:
+    """What the model says: thinking, then text, then calls (id, tool, arguments). With `cut` the stream breaks off behind it."""
+
+    text: str = ""
+    thinking: str = ""
+    calls: Sequence[tuple[str, str, dict[str, Any]]] = ()
+    cut: bool = False
+    fault: Fault | None = None  # told in the stream, in the place of its end
+    before_end: Callable[[], object] = lambda: None  # called when all but the end was sent
+    input_tokens: int = 172  # besides 640 that are read from a cache; told by the messages protocol alone
 
 
 def overflow(protocol: str) -> Fault:
@@ -108,6 +109,9 @@ def provider(protocol: str) -> Iterator[Provider]:
             for place, event in enumerate(events):
                 if place == len(events) - _ENDS[made.protocol]:
                     reply.before_end()
+                    if reply.fault is not None:
+                        self._chunk(_FAULTS[made.protocol](reply.fault))
+                        break
                     if reply.cut:
                         self.close_connection = True
                         self.connection.close()
@@ -278,6 +282,25 @@ def _messages(reply: Reply) -> Iterator[bytes]:
     yield _named({"type": "message_stop"})
 
 
+def _fault_in_stream(fault: Fault) -> bytes:
+    return _named({"type": "error", "error": {"type": fault.kind, "message": fault.message}})
+
+
+def _fault_in_chat(fault: Fault) -> bytes:
+    return _data({"error": {"type": "server_error", "code": fault.status, "message": fault.message}})
+
+
+def _fault_in_responses(fault: Fault) -> bytes:
+    return _named(
+        {"type": "error", "sequence_number": 99, "code": "server_error", "message": fault.message, "param": None}
+    )
+
+
+_FAULTS: Final = {
+    "openai-chat": _fault_in_chat,
+    "openai-responses": _fault_in_responses,
+    "anthropic": _fault_in_stream,
+}
 _ENCODERS: Final = {"openai-chat": _chat, "openai-responses": _responses, "anthropic": _messages}
 # How many events end a stream: without them it is cut in mid-answer.
 _ENDS: Final = {"openai-chat": 3, "openai-responses": 1, "anthropic": 2}

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from pydantic_ai.exceptions import ModelAuthenticationError, ModelConnectionError, ModelRateLimitError, ModelServerError
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models import Model
+from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from holdfast.agents.assistant import AssistantProgram
+from holdfast.agents.assistant import AssistantProgram, attempts, loop
 from holdfast.agents.assistant.limits import Limits
 from holdfast.agents.assistant.loop import Loop
-from holdfast.agents.models import ModelFailed
+from holdfast.agents.models import ModelFailed, ModelTimedOut, build_model
 from holdfast.agents.tools import builtin_tools
 from holdfast.errors import BudgetExceeded
 from tests.support.one_run import Died, OneRun
+from tests.support.providers import PROTOCOLS, Fault, Reply, provider
 from tests.support.scripted_model import Calls, Says, ScriptedModel
 from tests.unit.test_assistant_turn import HELLO, Waits
 
 DOWN = ModelServerError("main", "down")
 
 
-def run_of(main: ScriptedModel, fallback: ScriptedModel | None, waits: Waits | None = None, **limits: Any) -> OneRun:
+def run_of(main: Model[Any], fallback: Model[Any] | None, waits: Waits | None = None, **limits: Any) -> OneRun:
     program = AssistantProgram(main)
     program._loop = Loop(
         main,
@@ -92,3 +99,59 @@ async def test_a_turn_that_has_used_up_its_tokens_asks_no_more() -> None:
     assert failed.value.code == "budget_exceeded"
     assert failed.value.details["used"] >= failed.value.details["limit"] == 10
     assert main.asked == [0]
+
+
+# Silence
+
+
+class Silent(FunctionModel):
+    """Says a word and then nothing any more."""
+
+    def __init__(self) -> None:
+        super().__init__(stream_function=self._respond, model_name="silent")
+        self.asked = 0
+
+    async def _respond(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[str]:
+        self.asked += 1
+        yield "Well"
+        await asyncio.Event().wait()
+
+
+async def test_a_model_that_says_nothing_for_too_long_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "SILENCE_SECONDS", 0.01)
+    model = Silent()
+
+    with pytest.raises(ModelTimedOut):
+        await run_of(model, None).execute()
+
+    assert model.asked == 5
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_so_is_a_provider_that_sends_nothing(monkeypatch: pytest.MonkeyPatch, protocol: str) -> None:
+    monkeypatch.setattr(loop, "SILENCE_SECONDS", 0.2)
+    over = threading.Event()
+    with provider(protocol) as fake:
+        fake.script = [Reply("Well, let me see", before_end=lambda: over.wait(60)), Reply("Here.")]
+        model: Any = build_model(fake.settings["HOLDFAST_MODEL"], "key", fake.url)
+        run = run_of(model, None)
+        result = await run.execute()
+        over.set()
+        await model.client.close()
+
+    assert result.text == run.text == "Here."
+    [told] = run.seen("provider_retry")
+    assert told.fields["code"] == "llm_timeout"
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+async def test_a_provider_that_fails_in_its_stream_is_asked_again(protocol: str) -> None:
+    with provider(protocol) as fake:
+        fake.script = [Reply("Well, let me", fault=Fault(529, "overloaded_error", "Overloaded")), Reply("Here.")]
+        model: Any = build_model(fake.settings["HOLDFAST_MODEL"], "key", fake.url)
+        run = run_of(model, None)
+        result = await run.execute()
+        await model.client.close()
+
+    assert result.text == run.text == "Here."
+    assert len(run.seen("provider_retry")) == 1

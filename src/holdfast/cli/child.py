@@ -25,7 +25,7 @@ STOP_SECONDS_MORE = 6.0
 
 
 class ServerProcess:
-    """`holdfast serve` with these arguments, running; its environment is ours, or the one given."""
+    """`holdfast serve` with these arguments, running; its environment and its folder are ours, or those given."""
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class ServerProcess:
         data: Path,
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.data = data
         self.log = log
@@ -47,6 +48,7 @@ class ServerProcess:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                cwd=folder,
             )
         finally:
             if output is not None:

@@ -94,7 +94,7 @@ class Stage:
             self._server.kill()
 
     def _start(self) -> ServerAt:
-        # Nothing of the user's own settings may reach the stage.
+        # Nothing of the user's own settings may reach the stage, nor does a `.env` beside them.
         ours = {
             name: value for name, value in os.environ.items() if not name.startswith(("HOLDFAST_", "ENGINE_", "LLM_"))
         }
@@ -104,6 +104,7 @@ class Stage:
             data=self._data,
             environment={**ours, LEDGER_VARIABLE: str(self._ledger)},
             log=self._log,
+            folder=self._data.parent,
         )
         return self._server.wait_ready(READY_SECONDS)
 

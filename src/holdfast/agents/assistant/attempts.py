@@ -25,6 +25,7 @@ from holdfast.agents.assistant.providers import (
     SILENCE_SECONDS,
     CutOff,
     ProviderFailure,
+    counts_bytes,
     failure_of,
     wait_before_retry,
 )
@@ -94,7 +95,7 @@ class _Attempts:
 
     async def ask(self, form: int, *, is_last: bool) -> Asked:
         """Ask in this form, and in the next one where the provider does not want it."""
-        started = time.monotonic()
+        failing_since: float | None = None
         form = min(form, len(self._forms) - 1)
         for attempt in itertools.count(1):
             first = self._context.next_sequence
@@ -107,7 +108,9 @@ class _Attempts:
                     form += 1
                     await self._announce(first, attempt, 0, failure)
                     continue
-                wait = wait_before_retry(failure, attempt, time.monotonic() - started, random.random())
+                now = time.monotonic()
+                failing_since = failing_since or now  # an answer may take its time before it breaks off
+                wait = wait_before_retry(failure, attempt, now - failing_since, random.random())
                 if wait is None:
                     if not (is_last or failure.is_overflow):
                         await self._announce(first, attempt, 0, failure)
@@ -122,14 +125,17 @@ class _Attempts:
     async def _stream(self, messages: list[ModelMessage], parameters: ModelRequestParameters) -> ModelResponse:
         """One attempt: the whole response, emitted while it arrives."""
         say = self._say()
+        # Where the provider's client looks for silence, it counts bytes, of which not each makes an event.
+        is_watched = counts_bytes(self._model) and "timeout" in (self._settings or {})
+        patience = None if is_watched else SILENCE_SECONDS
         async with AsyncExitStack() as stack:
-            async with asyncio.timeout(SILENCE_SECONDS):
+            async with asyncio.timeout(patience):
                 stream = await stack.enter_async_context(
                     self._model.request_stream(messages, self._settings, parameters)
                 )
             events = aiter(stream)
             while True:
-                async with asyncio.timeout(SILENCE_SECONDS):
+                async with asyncio.timeout(patience):
                     event = await anext(events, None)
                 if event is None:
                     break

@@ -27,6 +27,7 @@ from holdfast.agents.assistant.calls import RETRIES_MAX, RecordedTools
 from holdfast.agents.assistant.compaction import kept_with
 from holdfast.agents.assistant.history import detail_of, model_messages, refused_block, user_content
 from holdfast.agents.assistant.limits import STANDARD, Limits
+from holdfast.agents.assistant.providers import SILENCE_SECONDS, counts_bytes
 from holdfast.agents.assistant.recalling import recall
 from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel
 from holdfast.agents.assistant.structured import Shape
@@ -147,4 +148,6 @@ def _settings(model: Model[Any], max_tokens: int | None) -> ModelSettings:
     # The providers' own libraries repeat requests in silence; ours are counted and told.
     if "max_retries" not in model.unsupported_settings:
         settings["max_retries"] = 0
+    if counts_bytes(model):
+        settings["timeout"] = SILENCE_SECONDS  # between two pieces of a stream
     return settings

@@ -1,7 +1,7 @@
 """
 When a provider fails: which code that is, and whether to try again. No I/O.
 
-A request is tried ATTEMPTS times in ATTEMPT_SECONDS: after the time that the provider names if that fits, else after
+A request is tried ATTEMPTS times within ATTEMPT_SECONDS of its first failure: after the time that the provider names if that fits, else after
 1, 2, 4, 8 seconds and up to a quarter more, so that many turns do not come back at the same moment.
 """
 
@@ -26,6 +26,8 @@ from pydantic_ai.exceptions import (
     ModelTimeoutError,
     UnexpectedModelBehavior,
 )
+from pydantic_ai.models import Model
+from pydantic_ai.models.wrapper import WrapperModel
 
 from holdfast.agents.models.failures import (
     ContextOverflow,
@@ -39,6 +41,17 @@ ATTEMPTS = 5
 ATTEMPT_SECONDS = 120.0
 # A provider that sends nothing for so long will not send anything any more.
 SILENCE_SECONDS = 120.0
+
+
+# Adapters whose clients know how long nothing came, of which not each byte makes an event: a sign of life is one, too.
+_COUNT_BYTES: Final = frozenset({"AnthropicModel", "OpenAIChatModel", "OpenAIResponsesModel", "GroqModel"})
+
+
+def counts_bytes(model: Model[Any]) -> bool:
+    """Whether the client of this model ends a stream that is silent for as long as the setting `timeout` says."""
+    while isinstance(model, WrapperModel):
+        model = model.wrapped
+    return any(base.__name__ in _COUNT_BYTES for base in type(model).__mro__)
 
 
 class CutOff(Exception):
@@ -62,7 +75,7 @@ _MEANINGS: Sequence[tuple[tuple[type[Exception], ...], str, bool]] = (
     ((ModelContextWindowExceededError,), ContextOverflow.code, False),
     ((ModelQuotaExceededError,), ModelFailed.code, False),
     ((ModelRateLimitError,), ModelRateLimited.code, True),
-    ((ModelTimeoutError, ModelRequestTimeout, TimeoutError), ModelTimedOut.code, True),
+    ((ModelTimeoutError, ModelRequestTimeout, TimeoutError, httpx2.TimeoutException), ModelTimedOut.code, True),
     ((ModelRequestRejectedError, UnexpectedModelBehavior), ModelFailed.code, False),
 )
 
@@ -126,7 +139,13 @@ def _is_rejected(exc: Exception) -> bool:
 
 
 def wait_before_retry(failure: ProviderFailure, attempt: int, elapsed: float, jitter: float) -> float | None:
-    """Seconds to wait after the failed attempt of this number (from 1); None: give up. `jitter` is 0 up to 1."""
+    """
+    Seconds to wait after the failed attempt of this number (from 1); None: give up.
+
+    Args:
+        elapsed: seconds since the first failure.
+        jitter: 0 up to 1.
+    """
     left = ATTEMPT_SECONDS - elapsed
     if not failure.may_pass or attempt >= ATTEMPTS or left <= 0:
         return None
