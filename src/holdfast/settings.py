@@ -36,6 +36,7 @@ ALIASES: Final[Mapping[str, str]] = {
     "embedding_model": "EMBEDDING_MODEL",
     "log_level": "ENGINE_LOG_LEVEL",
     "catalog": "CATALOG_DIR",
+    "roots": "ALLOWED_ROOTS",
     "key_overlap_seconds_max": "BAP_KEY_ROTATION_MAX_OVERLAP_SECONDS",
     "asset_key": "AD_ENCRYPTION_KEY",
     "public_url": "OAUTH_REDIRECT_BASE_URL",
@@ -250,6 +251,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     catalog: Annotated[
         str | None, Meta(description="directory of the catalog; MCP servers are in its mcp_servers.json")
     ] = None
+    roots: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="directories that the assistant's tools may read and write beside a task's own, comma-separated"
+        ),
+    ] = ()
     asset_key: Annotated[
         str | None,
         Meta(description="Fernet key that encrypts the credentials of MCP connections; none: nothing connects"),

@@ -26,6 +26,7 @@ BOTH_NAMES: list[tuple[str, str, str, str, Any, str]] = [
     ("HOLDFAST_MODEL_LIGHT", "LIGHT_MODEL", "model_light", "openai:a", "openai:a", "openai:b"),
     ("HOLDFAST_MODEL_PLANNER", "PLANNER_MODEL", "model_planner", "openai:a", "openai:a", "openai:b"),
     ("HOLDFAST_MAX_TOKENS", "MAX_TOKENS", "max_tokens", "100", 100, "200"),
+    ("HOLDFAST_ROOTS", "ALLOWED_ROOTS", "roots", "/srv/a, /srv/b", ("/srv/a", "/srv/b"), "/srv/c"),
     ("HOLDFAST_EMBEDDING_MODEL", "EMBEDDING_MODEL", "embedding_model", "openai:e", "openai:e", "openai:f"),
     ("HOLDFAST_STORE", "SQLITE_DB_PATH", "store", "dir", "dir", "other"),
     ("HOLDFAST_CATALOG", "CATALOG_DIR", "catalog", "dir", "dir", "other"),

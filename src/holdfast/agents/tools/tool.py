@@ -8,7 +8,8 @@ carries calls out (`agents/assistant/calls.py`) keeps to that; a tool's own func
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -29,12 +30,31 @@ class ToolError(Exception):
         self.code, self.message = code, message
 
 
+class Ground(msgspec.Struct, frozen=True):
+    """Where a call may read and write files: absolute, without links. The first one is the workspace of its task."""
+
+    roots: tuple[Path, ...] = ()
+
+
+NOWHERE: Final = Ground()
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why a person is asked about an input: the rule, and what it comes down to where the input does not say so."""
+
+    rule: str
+    host: str | None = None  # for `egress`: an `always` is good for it alone
+    target: str | None = None  # is shown with the question, and has to be the same when the tool runs
+
+
 class Call(msgspec.Struct, frozen=True):
     """One call of a tool, as the tool's function sees it."""
 
     context: Context
     tool_call_id: str
     key: str  # names the call in its run for ever, also where a provider uses an id twice
+    ground: Ground = NOWHERE
+    passed: str | None = None  # the rule that a person, a grant or the policy let it pass
 
 
 class Tool(msgspec.Struct, Generic[Input], frozen=True, kw_only=True):
@@ -51,6 +71,8 @@ class Tool(msgspec.Struct, Generic[Input], frozen=True, kw_only=True):
     function: Callable[[Call, Input], Awaitable[Any]]
     requires_permission: bool = False  # a person is asked before every call
     rule: str = "requires_permission"  # why they are asked
+    high_cost: bool = False  # a person is asked, too
+    guard: Callable[[Input, Ground], Reason | None] | None = None  # finds in an input why a person is to be asked
     at_most_once: bool = False  # after a crash in the middle a person is asked whether to run it again
     asks: bool = False  # it asks a person through the context, and so runs outside of a step
     timeout_seconds: float = TIMEOUT_SECONDS

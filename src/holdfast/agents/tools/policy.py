@@ -1,0 +1,177 @@
+"""
+Whether a tool may be called: the policy of an installation, then the rules that are built in. A pure decision.
+
+`policy.json` in the catalog is an array, read from the top; the first entry that fits the tool's name decides:
+
+    [{"tool": "web_*", "action": "allow"}, {"tool": "bash", "action": "ask", "rule": "shell"}]
+
+Where none fits, a person is asked about what a tool's own guard finds in the input (`outside_roots`, `egress`, the
+rules of the shell), then about what is declared with the tool (`high_cost`, `requires_permission`). All else runs.
+Nothing here asks, waits or remembers; `agents/assistant/calls.py` and `/rpc` carry out what is decided here.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from holdfast.agents.tools.tool import NOWHERE, Ground, Reason, Tool
+from holdfast.settings import InvalidSetting
+
+FILE: Final = "policy.json"
+
+HIGH_COST: Final = "high_cost"
+REQUIRES_PERMISSION: Final = "requires_permission"
+OUTSIDE_ROOTS: Final = "outside_roots"
+EGRESS: Final = "egress"
+DESTRUCTIVE_SHELL: Final = "destructive_shell"
+UNPARSED_SHELL: Final = "unparsed_shell"
+OUTCOME_UNKNOWN: Final = "outcome_unknown"
+
+# Each such call is another one, though the rule is the same: a yes to one says nothing about the next.
+NEVER_REMEMBERED: Final = frozenset({DESTRUCTIVE_SHELL, UNPARSED_SHELL, OUTCOME_UNKNOWN})
+
+# What an entry of the policy is called that names no rule.
+POLICY_RULE: Final = "policy"
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of the policy. `tool` is a name or a pattern of `*`, `?` and `[…]`; `rule` is what people are told."""
+
+    tool: str
+    action: Literal["allow", "ask", "deny"]
+    rule: str = POLICY_RULE
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """The entries of an installation, in their order. Without any, the built-in rules hold alone."""
+
+    entries: tuple[Entry, ...] = ()
+
+    def entry_for(self, tool: str) -> Entry | None:
+        """The first entry whose pattern fits this name."""
+        return next((entry for entry in self.entries if fnmatch.fnmatchcase(tool, entry.tool)), None)
+
+
+NO_POLICY: Final = Policy()
+
+
+class TaskGrant(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a person said `always` to: a tool and the rule that had asked about it; for `egress` also the host."""
+
+    tool: str
+    rule: str
+    host: str | None = None
+
+
+class Allowed(msgspec.Struct, frozen=True):
+    """The tool may run. `rule` is what would have asked, had a grant not covered it."""
+
+    rule: str | None = None
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """A person has to be asked. `target` is what the input comes down to, where that cannot be read from it."""
+
+    rule: str
+    may_remember: bool
+    grant: TaskGrant
+    target: str | None = None
+
+
+class Denied(msgspec.Struct, frozen=True):
+    """The tool may not run, whoever is asked."""
+
+    rule: str
+
+
+Decision: TypeAlias = Allowed | Ask | Denied
+
+
+def decide(
+    tool: Tool[Any],
+    input: Any,
+    policy: Policy = NO_POLICY,
+    grants: Collection[TaskGrant] = (),
+    ground: Ground = NOWHERE,
+) -> Decision:
+    """
+    What is to be done about a call with this input, which the tool has read (`Tool.read`).
+
+    A guard may look at the file system, so that this may block for a moment.
+    """
+    entry = policy.entry_for(tool.name)
+    if entry is not None and entry.action == "allow":
+        return Allowed()
+    if entry is not None and entry.action == "deny":
+        return Denied(entry.rule)
+    reason = Reason(entry.rule) if entry is not None else _built_in(tool, input, ground)
+    if reason is None:
+        return Allowed()
+    ask = Ask(
+        reason.rule,
+        may_remember=reason.rule not in NEVER_REMEMBERED,
+        grant=TaskGrant(tool.name, reason.rule, reason.host),
+        target=reason.target,
+    )
+    return Allowed(ask.rule) if is_covered(ask, grants) else ask
+
+
+def is_covered(ask: Ask, grants: Collection[TaskGrant]) -> bool:
+    """Whether somebody said `always` to this."""
+    return ask.may_remember and ask.grant in grants
+
+
+def _built_in(tool: Tool[Any], input: Any, ground: Ground) -> Reason | None:
+    found = None if tool.guard is None else tool.guard(input, ground)
+    if found is not None:
+        return found
+    if tool.high_cost:
+        return Reason(HIGH_COST)
+    return Reason(tool.rule) if tool.requires_permission else None
+
+
+# Reading it
+
+
+class PolicyInvalid(ValueError):
+    """What is in `policy.json` is no policy; the message says where and why."""
+
+
+def read_policy(data: bytes) -> Policy:
+    """
+    The policy in the bytes of a file.
+
+    Raises:
+        PolicyInvalid
+    """
+    try:
+        entries = msgspec.json.decode(data, type=tuple[Entry, ...])
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise PolicyInvalid(str(exc)) from None
+    for index, entry in enumerate(entries):
+        if not entry.tool or not entry.rule:
+            raise PolicyInvalid(f"tool and rule are not empty - at `$[{index}]`")
+    return Policy(entries)
+
+
+def load_policy(catalog: str | None) -> Policy:
+    """
+    The policy of a catalog; without a catalog, or where it has no such file, there is none.
+
+    Raises:
+        InvalidSetting
+    """
+    if catalog is None:
+        return NO_POLICY
+    path = Path(catalog) / FILE
+    try:
+        return read_policy(path.read_bytes())
+    except FileNotFoundError:
+        return NO_POLICY
+    except (OSError, PolicyInvalid) as exc:
+        raise InvalidSetting(f"{path}: {exc}", "catalog") from None
