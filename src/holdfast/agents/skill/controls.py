@@ -6,8 +6,8 @@ list (foreach), or one again and again (while). And where the outputs go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -177,32 +177,37 @@ async def _each(step: StepRun, foreach: Foreach, capability: Capability, items: 
         for place in left:
             await one(place)
 
-    await _together(step, [worker() for _ in range(min(foreach.parallel, len(items) - done))])
+    await _together(step, [worker] * min(foreach.parallel, len(items) - done))
     step.facts["foreach_count"] = len(items)
     names = dict.fromkeys([*capability.outputs, *(name for made in outputs for name in made or ())])
     return {name: [(made or {}).get(name) for made in outputs] for name in names}
 
 
-async def _together(step: StepRun, works: Sequence[Coroutine[Any, Any, None]]) -> None:
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+async def _together(step: StepRun, works: Sequence[Work]) -> None:
     """Carry all out at once; the first failure cuts the others off and goes on."""
     if len(works) == 1:
-        await works[0]
-        return
-    if not works:
-        return
+        await works[0]()
+    elif works:
+        with step.idle():
+            tasks = [asyncio.create_task(_part(step, work)) for work in works]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                await _cut_off(tasks)
 
-    async def part(work: Coroutine[Any, Any, None]) -> None:
-        with step.working():
-            await work
 
-    with step.idle():
-        tasks = [asyncio.create_task(part(work)) for work in works]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+async def _part(step: StepRun, work: Work) -> None:
+    with step.working():
+        await work()
+
+
+async def _cut_off(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 # While
@@ -249,9 +254,9 @@ async def _members(step: StepRun, scatter: Scatter, chosen: Chosen) -> Made:
             won.set()
 
     if is_first_wanted:
-        await _race(step, won, [member(one) for one in chosen.capabilities])
+        await _race(step, won, [partial(member, one) for one in chosen.capabilities])
     else:
-        await _together(step, [member(one) for one in chosen.capabilities])
+        await _together(step, [partial(member, one) for one in chosen.capabilities])
     if not made:
         raise next(iter(sorted(failed.values(), key=lambda error: isinstance(error, Degraded), reverse=True)))
     step.facts |= {"scatter_succeeded": len(made), "scatter_failed": len(failed)}
@@ -292,15 +297,10 @@ async def _member(
     _record(step, unit, found, (over / count, f"{over} of {count}"))
 
 
-async def _race(step: StepRun, won: asyncio.Event, works: Sequence[Coroutine[Any, Any, None]]) -> None:
+async def _race(step: StepRun, won: asyncio.Event, works: Sequence[Work]) -> None:
     """Carry all out at once until one has won, which cuts the others off."""
-
-    async def part(work: Coroutine[Any, Any, None]) -> None:
-        with step.working():
-            await work
-
     with step.idle():
-        tasks = [asyncio.create_task(part(work)) for work in works]
+        tasks = [asyncio.create_task(_part(step, work)) for work in works]
         try:
             pending = set(tasks)
             while pending and not won.is_set():
@@ -308,9 +308,7 @@ async def _race(step: StepRun, won: asyncio.Event, works: Sequence[Coroutine[Any
                 for task in done:
                     task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _cut_off(tasks)
 
 
 def _merged(scatter: Scatter, outputs: Sequence[tuple[str, Made]]) -> Made:

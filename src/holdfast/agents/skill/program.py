@@ -73,7 +73,7 @@ class SkillProgram:
             raise InvalidInputError("The inputs of a skill are an object.")
         work = Undertaking(context, definition, _options(context), self._bindings)
         outputs = await _level(work, definition, input or {}).run()
-        await work.settle()
+        # The end is written behind all results, or with them: nobody sees it before they are on disk.
         return Result(output=outputs, events=(("skill_completed", {}),))
 
 

@@ -203,6 +203,7 @@ class StepRun:
     # Its place among those that execute
 
     async def _take_place(self) -> None:
+        await self.work.breathe()
         # A step that is a skill has none: those inside it need them.
         if self.step.skill is None:
             await self.work.places.acquire()
@@ -362,6 +363,7 @@ class StepRun:
         Raises:
             SkillError: it failed, was too slow, broke its contract, or may not be made again.
         """
+        await self.work.breathe()
         if self._is_at_most_once(capability):
             decision = await self._begin_once(unit, inputs)
             if decision is not None and decision.has_output:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from holdfast.agents.skill.model import Definition, Options
     from holdfast.execution.context import Context
 
+# Steps of our own functions have nothing to wait for: so many of them, and the others have their turn.
+BURST = 8
+
 
 class Undertaking:
     """One run, while this process executes it."""
@@ -33,6 +36,7 @@ class Undertaking:
         self.places = asyncio.Semaphore(options.max_workers)
         self._number = self.execution.run.number
         self._writer = self.execution.writer
+        self._burst = 0
         self._written = 0  # results that were written,
         self._settled = 0  # and how many of these are on disk for sure
 
@@ -96,6 +100,15 @@ class Undertaking:
         """A row that only remembers something."""
         now = self.now()
         return self.row(key, name, "completed", started_at=now, completed_at=now, output=output)
+
+    async def breathe(self) -> None:
+        """Let others have the event loop now and then, and wait where too much is pending for the disk."""
+        self._burst += 1
+        if self._burst >= BURST:
+            self._burst = 0
+            await asyncio.sleep(0)
+        if self._writer.size > self.execution.pending_bytes_max:
+            await self._writer.room()
 
     async def settle(self) -> None:
         """
