@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.models.test import TestModel
 
+from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.assistant.structured import Shape
 from holdfast.agents.models import build_model
 from holdfast.errors import InvalidOutput
@@ -108,4 +110,27 @@ def test_a_provider_that_can_is_held_to_the_schema_itself() -> None:
     assert asked.output_object is not None
     assert asked.output_object.json_schema == CITY
     assert Shape({"type": "array"}).asked_for(parameters, chat) is None
-    assert Shape(CITY).asked_for(parameters, build_model(None)) is None
+    assert Shape(CITY).asked_for(parameters, TestModel(profile={"supports_json_schema_output": False})) is None
+
+
+async def test_the_offline_model_gives_an_example_of_the_schema() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "greeting": {"type": "string", "maxLength": 5},
+            "mood": {"enum": ["good", "bad"]},
+            "scores": {"type": "array", "items": {"$ref": "#/$defs/score"}, "minItems": 2},
+            "seen": {"type": ["boolean", "null"]},
+        },
+        "required": ["greeting", "mood", "scores", "seen"],
+        "additionalProperties": False,
+        "$defs": {"score": {"type": "number", "exclusiveMinimum": 2}},
+    }
+    program = AssistantProgram(offline_word_delay_seconds=0)
+    run = OneRun(program, {"message": "Hello!"}, thread_id="t")
+    given = given_step(OUTPUT_SCHEMA, schema, 0)
+    run.steps[given.key] = given
+
+    result = await run.execute()
+
+    assert result.output == {"greeting": "Hello", "mood": "good", "scores": [3, 3], "seen": True}

@@ -12,6 +12,7 @@ from pydantic_ai.messages import ModelRequest, ToolReturnPart
 
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.assistant.calls import OUTPUT_CHARACTERS_MAX, input_hash
+from holdfast.agents.assistant.limits import Limits
 from holdfast.agents.tools import Call, Tool, ToolError, Tools, ask_human_tool, builtin_tools
 from holdfast.agents.tools.now import NowInput, current_time_tool
 from holdfast.model import Kind
@@ -239,6 +240,28 @@ async def test_silence_is_a_no() -> None:
     await execution.result()
 
     assert returned(model) == [("permission_denied: nobody answered in time", "failed")]
+
+
+async def test_so_many_tools_of_a_turn_execute_at_once() -> None:
+    now: list[str] = []
+    most: list[int] = []
+
+    async def work(call: Call, input: Order) -> str:
+        now.append(call.key)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        most.append(len(now))
+        now.remove(call.key)
+        return "done"
+
+    tool = Tool(name="work", description="Works.", input=Order, function=work)
+    calls = [Calls("work", {"item": "tea"}, id=f"c{number}") for number in range(7)]
+    program = AssistantProgram(ScriptedModel(calls, [Says("Done.")]), tools=Tools(tool), limits=Limits(tools_at_once=3))
+
+    await OneRun(program, HELLO).execute()
+
+    assert len(most) == 7
+    assert max(most) == 3
 
 
 async def test_parallel_calls_are_asked_about_at_the_same_time_and_answered_in_any_order() -> None:

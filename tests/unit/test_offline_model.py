@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import msgspec
 import pytest
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
 from pydantic_ai.models import ModelRequestParameters
 
 from holdfast.agents.models.offline import phrases
+from holdfast.agents.models.offline.examples import example_of
 from holdfast.agents.models.offline.model import OfflineModel, words
 from holdfast.agents.models.offline.questions import question_to_ask
 from holdfast.agents.models.offline.replies import Answer, Conversation, Exchange, Wish, reply_to
@@ -169,3 +172,29 @@ async def test_the_same_conversation_gets_the_same_reply() -> None:
     texts = {(await model.request(messages, None, ModelRequestParameters())).text for _ in range(3)}
 
     assert texts == {"1, 2, 3."}
+
+
+# Answers in a shape
+
+
+def test_an_example_of_a_schema_is_never_large() -> None:
+    maze: dict[str, Any] = {"type": "object", "properties": {f"p{n}": {"$ref": "#"} for n in range(200)}}
+    many = {"type": "array", "minItems": 10**9, "items": {"type": "string", "minLength": 10**9}}
+
+    assert len(msgspec.json.encode(example_of(maze, "x"))) < 100_000
+    assert len(example_of(many, "x")) == 10
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"anyOf": [True, {"type": "null"}], "type": "integer"}, 0),
+        ({"allOf": [{"type": "object", "properties": {"a": {"const": 1}}}]}, {"a": 1}),
+        ({"$ref": "#/nowhere"}, None),
+        ({"properties": {"a": {"minimum": 3, "type": "integer"}}}, {"a": 3}),
+        ({}, "x"),
+        (True, None),
+    ],
+)
+def test_an_example_takes_the_first_of_what_is_there(schema: Any, value: Any) -> None:
+    assert example_of(schema, "x") == value

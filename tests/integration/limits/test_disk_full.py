@@ -100,6 +100,9 @@ async def test_a_full_disk_stops_starts_and_writers_and_nothing_else(disk: Path,
         rereading = asyncio.create_task(again.read())
         await until(lambda: len(again.frames) >= stood[-1])
         assert await _start_status(target, "second", gate) == 507
+        turn = await target.call("POST", "/execute", {"task_id": "t", "message": "Hi"})
+        assert (turn.status, turn.json()["error"]) == (507, "STORAGE_FULL")
+        assert (await target.call("GET", "/tasks")).status == 200
         assert row.json()["status"] == "running"
         assert (await target.call("GET", "/health")).status == 200
 

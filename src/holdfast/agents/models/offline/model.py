@@ -25,9 +25,11 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
+from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
+from holdfast.agents.models.offline.examples import example_of
 from holdfast.agents.models.offline.replies import Answer, Conversation, Exchange, Reply, reply_to
 
 NAME = "offline"
@@ -43,7 +45,8 @@ class OfflineModel(Model[None]):
     _announces_lookalike_notes: ClassVar[bool] = False  # such notes are for models that read them
 
     def __init__(self, *, word_delay_seconds: float) -> None:
-        super().__init__()
+        # It is held to a schema by giving an example of it.
+        super().__init__(profile=ModelProfile(supports_json_schema_output=True))
         self._word_delay_seconds = word_delay_seconds
 
     @property
@@ -79,9 +82,13 @@ class OfflineModel(Model[None]):
     ) -> AsyncGenerator[StreamedResponse]:
         _, parameters = self.prepare_request(model_settings, model_request_parameters)
         conversation = conversation_of(messages, [tool.name for tool in parameters.function_tools])
+        reply = reply_to(conversation)
+        if parameters.output_object is not None and not reply.wishes:
+            value = example_of(parameters.output_object.json_schema, reply.text)
+            reply = msgspec.structs.replace(reply, text=msgspec.json.encode(value).decode())
         yield _Stream(
             model_request_parameters=parameters,
-            reply=reply_to(conversation),
+            reply=reply,
             # Ids of calls must be unique in a turn and the same in every run of a test.
             call_prefix=f"call_{len(messages)}",
             input_words=sum(_words_of(message) for message in messages),
