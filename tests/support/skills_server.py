@@ -78,12 +78,12 @@ async def skills_server(
     programs.finders.append(SkillAgents(library, Bindings(builtins=functions or {})))
     made = Settings(data=str(directory), port=0, drain_seconds=0.2, **settings)
     server = Server(made, programs, None, None)
-    server._services.library = library
     # Named as TCP, for else asyncio leaves Nagle's algorithm on, and every answer takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     http = _Http(server.http_config())
     async with server.opened():
+        server._services.library = library
         now = server._clock.now()
         for role, key in KEYS.items():
             await server._store.add_key(

@@ -7,12 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from holdfast.agents.skill.forking import ForkConflict, kept_steps, taken_over, with_descendants
 from holdfast.agents.skill.model import Definition, Skill
 from holdfast.api.http import errors as http
 from holdfast.api.http.routing import Refusal
 from holdfast.api.skills.catalog import pagination, search
-from holdfast.api.skills.forking import kept_steps
-from holdfast.api.skills.graph import with_descendants
 from holdfast.api.skills.outcome import error_detail, record_of, status_of
 from holdfast.api.skills.refusals import SkillsRefusal, error_shown, render, wrong, wrong_inputs
 from holdfast.api.skills.webhook_body import names_of
@@ -261,17 +260,20 @@ def test_a_fork_keeps_what_does_not_depend_on_its_step() -> None:
 
 
 def test_a_fork_needs_the_results_that_it_keeps() -> None:
-    with pytest.raises(SkillsRefusal) as refused:
+    with pytest.raises(ForkConflict) as refused:
         kept_steps("b", definition(), definition(), rows(a="completed", b="failed", c="running"))
 
-    assert (refused.value.code, refused.value.error["step_id"]) == ("fork_conflict", "c")
+    assert error_shown(refused.value)["step_id"] == "c"
+    assert error_shown(refused.value)["code"] == "fork_conflict"
 
 
-def test_a_fork_from_a_step_that_there_is_not_is_refused() -> None:
-    with pytest.raises(SkillsRefusal) as refused:
-        kept_steps("z", definition(), definition(), [])
+def test_a_fork_takes_over_what_is_inside_of_kept_steps_too() -> None:
+    inside = [*rows(a="completed", b="failed", ab="completed"), *rows(**{"a/item:1": "failed", "a/item:2": "running"})]
 
-    assert (refused.value.error["status"], refused.value.error["field"]) == (400, "from_step")
+    assert [(row.key, row.reused, row.sequence) for row in taken_over(["a"], inside)] == [
+        ("a", True, 0),
+        ("a/item:1", True, 0),
+    ]
 
 
 def test_a_result_of_another_definition_is_not_kept() -> None:
@@ -280,9 +282,9 @@ def test_a_result_of_another_definition_is_not_kept() -> None:
     changed_step = msgspec.structs.replace(A_SKILL, steps=(first, *A_SKILL.steps[1:]))
 
     for changed in (definition(changed_step), definition(side_effects=False)):
-        with pytest.raises(SkillsRefusal) as refused:
+        with pytest.raises(ForkConflict) as refused:
             kept_steps("b", definition(), changed, ended)
-        assert (refused.value.code, refused.value.error["step_id"]) == ("fork_conflict", "a")
+        assert refused.value.details["step_id"] == "a"
 
     last = msgspec.structs.replace(A_SKILL.steps[4], input={"x": 1})
     changed_later = msgspec.structs.replace(A_SKILL, steps=(*A_SKILL.steps[:4], last))

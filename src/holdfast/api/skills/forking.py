@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from litestar import post
 
+from holdfast.agents.skill.forking import kept_steps, skill_of, taken_over
 from holdfast.agents.skill.model import Definition, Options, decode_definition
 from holdfast.agents.skill.program import REQUEST
 from holdfast.api.http.asgi import Answer
@@ -23,7 +24,6 @@ from holdfast.api.skills.bodies import (
     trace_id,
 )
 from holdfast.api.skills.finding import find_run
-from holdfast.api.skills.graph import is_same, skill_of, with_descendants
 from holdfast.api.skills.library import definition_of
 from holdfast.api.skills.refusals import SkillsRefusal, wrong
 from holdfast.api.skills.runs import SKILL, facts_of
@@ -35,8 +35,6 @@ from holdfast.execution.given import DEFINITION, given_key, given_step
 from holdfast.model import Run, Step
 from holdfast.runs import StartRequest
 from holdfast.settings import TRUST_LEVELS
-
-_ENDS_WELL: Final = ("completed", "skipped", "degraded")
 
 
 @post("/v1/runs/{run_id:str}/replay", opt={"role": "executor"}, status_code=202)
@@ -76,6 +74,9 @@ async def fork_run(request: Call) -> Answer:
     steps = await request.runs.store.steps(run.number)
     pinned = await _pinned(request, run, steps)
     definition = pinned if which == "pinned" else definition_of(request, run.agent)
+    skill = skill_of(definition)
+    if all(step.id != step_id for step in skill.steps):
+        raise wrong("from_step", f"the id of a step of '{skill.id}'")
     kept = kept_steps(step_id, pinned, definition, steps)
     wish = _wish(request, run, steps, decode_result(run.input) if inputs is None else inputs, trace)
     start = start_request(
@@ -83,7 +84,7 @@ async def fork_run(request: Call) -> Answer:
     )
     name = await request.runs.worker.definitions.keep(run.tenant, definition.encode())
     given = given_step(DEFINITION, name, request.services.clock.now())
-    inherited = Inherited(steps=(*start.inherited.steps, given, *_taken_over(kept, steps)))
+    inherited = Inherited(steps=(*start.inherited.steps, given, *taken_over(kept, steps)))
     facts = {"forked_from": {"run_id": run.run_id, "step": step_id}}
     return await _started(request, run, msgspec.structs.replace(start, inherited=inherited, facts=facts), reused=kept)
 
@@ -125,37 +126,6 @@ async def _pinned(request: Call, run: Run, steps: Sequence[Step]) -> Definition:
             name = decode_result(step.output)
             return decode_definition(await request.runs.worker.definitions.get(run.tenant, name))
     raise SkillsRefusal("fork_conflict", f"Run {run.run_id} kept no definition to be forked with.")
-
-
-def kept_steps(step_id: str, before: Definition, after: Definition, steps: Sequence[Step]) -> list[str]:
-    """
-    The steps whose results a fork from this step keeps: all but it and what depends on it.
-
-    Raises:
-        SkillsRefusal: there is no such step, or one to be kept has no result, or is another one now.
-    """
-    skill = skill_of(after)
-    if all(step.id != step_id for step in skill.steps):
-        raise wrong("from_step", f"the id of a step of '{skill.id}'")
-    again = with_descendants(skill, step_id)
-    ended = {step.key for step in steps if step.status in _ENDS_WELL}
-    kept = [step.id for step in skill.steps if step.id not in again]
-    for name in kept:
-        if name not in ended:
-            raise SkillsRefusal("fork_conflict", f"Step '{name}' has no result that could be kept.", step_id=name)
-        if not is_same(name, before, after):
-            raise SkillsRefusal("fork_conflict", f"Step '{name}' is not what it was in the old run.", step_id=name)
-    return kept
-
-
-def _taken_over(kept: Sequence[str], steps: Sequence[Step]) -> list[Step]:
-    """What is on record of the kept steps and inside of them."""
-    names = set(kept)
-    return [
-        msgspec.structs.replace(step, number=0, sequence=0, reused=True)
-        for step in steps
-        if step.is_recorded and step.key.partition("/")[0] in names
-    ]
 
 
 HANDLERS: Final = (replay_run, fork_run)

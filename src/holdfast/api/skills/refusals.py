@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from holdfast.agents.skill.forking import ForkConflict
 from holdfast.api.http import errors as http
 from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.http.routing import Refusal
@@ -84,6 +85,7 @@ _ANSWERS: Final[tuple[tuple[type[HoldfastError], str, int | None], ...]] = (
     (InterruptResolved, "already_answered", None),
     (InterruptAmbiguous, "interrupt_ambiguous", None),
     (RunFinished, "already_finished", None),
+    (ForkConflict, "fork_conflict", None),
     (ConflictError, "idempotency_conflict", None),
     (RateLimited, "rate_limited", None),
     (Stopping, "shutting_down", None),
@@ -110,8 +112,9 @@ def _shown(error: HoldfastError, code: str, status: int | None) -> dict[str, Any
     field = error.details.get("field")
     if isinstance(field, str):
         shown["field"] = field
-    if isinstance(error, InterruptAmbiguous):
-        shown["interrupt_ids"] = error.details["interrupt_ids"]
+    for name in ("interrupt_ids", "step_id"):
+        if name in error.details:
+            shown[name] = error.details[name]
     return shown
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from holdfast.agents.skill.contract import input_problems
-from holdfast.agents.skill.model import Definition
+from holdfast.agents.skill.model import Capability, Definition, Skill
 from holdfast.agents.skill.program import REQUEST
 from holdfast.api.http.call import Call
 from holdfast.api.http.idempotency import REPLAYED, idempotency_row
@@ -44,7 +44,6 @@ def start_request(
         "trace_id": wish.trace_id,
         "channel": channel,
         "skill_version": target.version,
-        "include_trace": wish.options.include_trace,
         "audit_mode": wish.audit_mode,
     }
     options = given_step(REQUEST, msgspec.to_builtins(wish.options), request.services.clock.now())
@@ -57,7 +56,7 @@ def start_request(
     )
 
 
-def _target(definition: Definition) -> Any:
+def _target(definition: Definition) -> Skill | Capability:
     kind, _, name = definition.target.partition(":")
     return definition.skills[name] if kind == "skill" else definition.capabilities[name]
 
