@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from holdfast.store.base import Store
 
 _PREFIX: Final = "given:"
+_NOTE: Final = "/note:"
 DEFINITION: Final = "definition"
 OUTPUT_SCHEMA: Final = "output_schema"  # JSON Schema: what the caller of this run wants its output to fit
 DEFINITION_KIND: Final = "definition"
@@ -53,8 +54,8 @@ def given_key(name: str) -> str:
 
 
 def is_given(step: Step) -> bool:
-    """Whether it is one of these, which people are not shown as a step."""
-    return step.key.startswith(_PREFIX)
+    """Whether it is one of these, or a note that a step keeps for itself; people are not shown such as a step."""
+    return step.key.startswith(_PREFIX) or _NOTE in step.key
 
 
 def with_given(steps: Iterable[Step], given: Iterable[Step]) -> tuple[Step, ...]:

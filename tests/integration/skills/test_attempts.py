@@ -171,3 +171,23 @@ async def test_tokens_show_where_the_step_streams_and_nowhere_else(tmp_path: Pat
 
 def loud() -> Any:
     return skill("loud", {"id": "a", "uses": "try", "stream": True})
+
+
+async def itself_cancelled() -> None:
+    raise asyncio.CancelledError
+
+
+async def exits() -> None:
+    raise SystemExit(3)
+
+
+def exits_in_a_thread() -> None:
+    raise SystemExit(3)
+
+
+@pytest.mark.parametrize("function", [itself_cancelled, exits, exits_in_a_thread])
+async def test_code_that_ends_itself_ends_its_step_alone(tmp_path: Path, function: Any) -> None:
+    async with skilled(tmp_path, [tried(1)], [TRY], {"try": function}) as running:
+        run, events = await running.run("skill:tried")
+
+    assert (run.status, events[-1]["code"]) == (Status.FAILED, "upstream_failure")

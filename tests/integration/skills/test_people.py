@@ -266,3 +266,14 @@ async def test_a_gate_may_ask_a_person_and_a_nested_step_goes_on_where_it_asked(
         "interrupt_resolved o/a",
         "step_completed o/a",
     ]
+
+
+async def test_what_a_gate_withholds_is_in_no_list_of_steps_either(tmp_path: Path) -> None:
+    calls: list[Any] = []
+    made = {**functions(calls), "send": lambda value: {"value": "bad", "more": f"secret of {value}"}}
+    async with skilled(tmp_path, [guarded("post", "degrade")], [NOTE, SEND, CHECK], made) as running:
+        run, _ = await running.run("skill:guarded", {"v": 1})
+        listed = await running.kernel.runs.steps(CALLER, run.run_id)
+
+    assert "secret" not in repr(listed)
+    assert {step.key for step in listed} == {"a", "a/gate:post:0", "b"}

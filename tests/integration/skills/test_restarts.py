@@ -337,3 +337,41 @@ async def test_a_run_goes_on_with_the_definition_that_it_began_with(tmp_path: Pa
         _, events = await ended(running, run)
 
     assert events[-1]["output"] == {"x": "old"}
+
+
+async def test_a_warning_of_a_gate_is_shown_again_with_its_step(tmp_path: Path) -> None:
+    gates = [{"capability": "check", "on_fail": "warn"}]
+    warned = skill("warned", {"id": "a", "uses": "work", "input": {"value": 1}, "pre_gates": gates})
+    check = capability("check", "value", "allowed", side_effects=False)
+    asked: list[Any] = []
+
+    def refuse(value: Any) -> dict[str, Any]:
+        asked.append(value)
+        return {"allowed": False}
+
+    first, second = Hanging(1), Hanging()
+    parts = {**first.functions, "check": refuse}
+    async with skilled(tmp_path, [warned], [WORK, check], parts, crash=True) as running:
+        run = await died(running, first, "skill:warned")
+    async with skilled(tmp_path, [warned], [WORK, check], {**second.functions, "check": refuse}) as running:
+        run, events = await ended(running, run)
+
+    assert asked == [1]
+    assert shown(after_restart(events))[:3] == ["restarted", "step_started a #2", "safety_gate_warning a"]
+
+
+async def test_a_stop_begins_no_call_that_must_be_made_once(tmp_path: Path) -> None:
+    """Whoever asks about a call that nobody made would be asked for nothing."""
+    first, second = Hanging(0), Hanging()
+    pair = skill(
+        "pair",
+        {"id": "before", "uses": "work", "input": {"value": 0}},
+        {"id": "a", "uses": "once", "input": {"value": 1}, "output": {"value": "outputs.x"}},
+        outputs="x",
+    )
+    async with skilled(tmp_path, [pair], [WORK, ONCE], first.functions) as running:
+        run = await died(running, first, "skill:pair")
+    async with skilled(tmp_path, [pair], [WORK, ONCE], second.functions) as running:
+        run, events = await ended(running, run)
+
+    assert (second.calls, events[-1]["output"]) == ([0, 1], {"x": 1})

@@ -56,7 +56,6 @@ async def ask(step: StepRun, question: Question) -> Decision:
         if work.options.on_confirmation == "fail" and question.reason != "outcome_unknown":
             raise ConfirmationRequiredError(f"Step '{step.shown}' needs an approval: {question.text}")
         await work.settle()
-    work.record.consume(key)
     async with step.waiting():
         known = known or _written(step, key, question)
         answered = await work.execution.answer_to(known, "")

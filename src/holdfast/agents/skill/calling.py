@@ -43,8 +43,10 @@ class Call(msgspec.Struct):
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt at this call, and for no other."""
-        place = self.unit.place.partition(":")[2] if ":" in self.unit.place else self.unit.place
-        return f"{self.step.work.context.run_id}/{self.step.shown}" + (f"#{place}" if place else "")
+        step, place = self.step, self.unit.place
+        for kind in ("item:", "turn:", "member:"):
+            place = place.removeprefix(kind)
+        return f"{step.work.context.run_id}/{step.shown}" + (f"#{place}" if place else "")
 
     def failed(self, text: str, *, is_final: bool = False) -> UpstreamFailureError:
         """The error of what fulfils the capability."""
@@ -70,13 +72,13 @@ class Call(msgspec.Struct):
         self.check()
         share = min(max(float(progress), 0.0), 1.0)
         fields = {"step": self.step.shown, "progress": share, "message": str(message), **self.unit.facts}
-        self.step.work.write(("progress", fields), mark=self.unit.key)
+        self.step.work.write(("progress", fields), mark=self.step.key)
 
     def token(self, content: str) -> None:
         """Tell a piece of text, where the step streams; else it is dropped."""
         self.check()
         if self.stream and content:
-            self.step.work.write(("token", {"content": content, "step": self.step.shown}), mark=self.unit.key)
+            self.step.work.write(("token", {"content": content, "step": self.step.shown}), mark=self.step.key)
 
 
 async def carry_out(call: Call) -> Json:
@@ -109,6 +111,8 @@ async def within(call: Call, work: Coroutine[Any, Any, Json]) -> Json:
     if not done:
         _abandon(call, task)
         raise call.late()
+    if task.cancelled():  # by itself, for whoever waits for it was not
+        raise call.failed("the code cancelled itself")
     return task.result()
 
 

@@ -152,7 +152,7 @@ def _record(step: StepRun, unit: Unit, made: Made, progress: tuple[float, str]) 
     """Record what a call made, and tell how far the step is."""
     row = step.work.noted(unit.key, step.shown, encode_result(made, what=f"the output of step {step.key}"))
     fields = {"step": step.shown, "progress": progress[0], "message": progress[1]}
-    step.work.write(("progress", fields), mark=unit.key, rows=(row,))
+    step.work.write(("progress", fields), mark=step.key, rows=(row,))
 
 
 # Foreach
@@ -290,7 +290,7 @@ async def _member(
             attempt=unit.attempt,
             error=failure_from(error),
         )
-        step.work.write(mark=unit.key, rows=(row,))
+        step.work.write(mark=step.key, rows=(row,))
         return
     made[capability.id] = found
     over = len(made) + len(failed)

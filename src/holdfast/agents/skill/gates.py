@@ -77,7 +77,10 @@ async def _verdict(
     own = Unit(unit.part(f"gate:{phase}:{place}"), place=".".join(filter(None, (unit.place, f"{phase}:{place}"))))
     known = work.note(own.key)
     if known is not None:
-        return _Verdict(**known)
+        verdict = _Verdict(**known)
+        if step.is_shown_again and not verdict.allowed and gate.on_fail == "warn":
+            work.write(_warning(step, phase, gate, verdict), mark=step.key)
+        return verdict
     capability = work.definition.capabilities[gate.capability]
     try:
         given = _given(step, capability, gate, inputs, output if phase == "post" else inputs, output)
@@ -89,12 +92,14 @@ async def _verdict(
         raise GateExecutionError(f"Step '{step.shown}': the gate {gate.capability} did not say whether it allows it.")
     verdict = _Verdict(said["allowed"], "" if said["allowed"] else _reason(said))
     row = work.noted(own.key, step.shown, encode_result(verdict, what="a verdict"))
-    if not verdict.allowed and gate.on_fail == "warn":
-        facts = {"step": step.shown, "gate": gate.capability, "phase": phase, "reason": verdict.reason}
-        work.write(("safety_gate_warning", facts), mark=own.key, rows=(row,))
-    else:
-        work.write(mark=own.key, rows=(row,))
+    warnings = [_warning(step, phase, gate, verdict)] if not verdict.allowed and gate.on_fail == "warn" else []
+    work.write(*warnings, mark=step.key, rows=(row,))
     return verdict
+
+
+def _warning(step: StepRun, phase: Phase, gate: Gate, verdict: _Verdict) -> tuple[str, dict[str, Any]]:
+    facts = {"step": step.shown, "gate": gate.capability, "phase": phase, "reason": verdict.reason}
+    return "safety_gate_warning", facts
 
 
 def _given(

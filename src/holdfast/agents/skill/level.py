@@ -19,7 +19,6 @@ from holdfast.agents.skill.expressions import parse
 from holdfast.agents.skill.failures import (
     InvalidConfigurationError,
     InvalidInputError,
-    SkillError,
     StepCancelledError,
     error_from,
 )
@@ -108,7 +107,7 @@ class Level:
                 for task in done:
                     self._over(tasks.pop(task), task.result())
         except BaseException as exc:
-            self._is_failing = self._is_failing or isinstance(exc, SkillError)
+            self._is_failing = isinstance(exc, Exception)  # else stopped from outside
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -68,6 +68,7 @@ class StepRun:
         self.shown = level.shown_prefix + step.id
         self.unit = Unit(self.key)
         self.facts: dict[str, Any] = {}  # further fields of step_completed
+        self.is_shown_again = False  # a crash made void what was shown of it
         self._opened: OpenStep | None = None  # while it executes, for the kernel
         self._active = 0  # how much of it executes, and does not only wait
         self._has_place = False
@@ -108,6 +109,7 @@ class StepRun:
 
     def _adopt(self, row: Row) -> Outcome:
         """What an earlier execution recorded, or the run that this one was forked from."""
+        self.work.record.consume(self.key)
         at = row.completed_at or 0
         if row.status == "failed":
             assert row.error is not None
@@ -124,7 +126,7 @@ class StepRun:
         """Tell that it starts, unless readers know and no crash has made that void."""
         work, now = self.work, self.work.now()
         row = work.record.step(self.key)
-        asked = work.note(self.unit.part("asked"))
+        asked = work.note(self.unit.part("note:asked"))
         self.unit.read(row)
         self._started_at = now if row is None else row.started_at
         self._attempt_at = now
@@ -134,6 +136,7 @@ class StepRun:
             self._tell_started({})
         elif asked != work.run_attempt and self.unit.retry_at is None:
             self.unit.attempt += 1
+            self.is_shown_again = True
             self._tell_started({"reason": "restart"}, self.asked_rows() if asked is not None else ())
 
     def _tell_started(self, facts: Mapping[str, Any], rows: tuple[Row, ...] = ()) -> None:
@@ -190,6 +193,8 @@ class StepRun:
         return fields | {"code": error.code, "status": error.status}
 
     def _ended(self, status: str, now: int, **rest: Any) -> Row:
+        # With it goes all that an earlier execution recorded inside of it.
+        self.work.record.consume(self.key)
         return self.work.row(
             self.key,
             self.shown,
@@ -265,7 +270,7 @@ class StepRun:
         """What is written beside a question: in which attempt of the run this step, and those around it, were shown."""
         around = () if self.level.owner is None else self.level.owner.asked_rows()
         shown = encode_result(self.work.run_attempt, what="an attempt")
-        return (self.work.noted(self.unit.part("asked"), self.shown, shown), *around)
+        return (self.work.noted(self.unit.part("note:asked"), self.shown, shown), *around)
 
     def note_asked(self) -> None:
         """The same, where the question is written by others."""
@@ -287,7 +292,7 @@ class StepRun:
         await self._confirm((), inputs)
         await pass_gates(self, self.unit, "pre", self.step.pre_gates, inputs)
         post = self.step.post_gates
-        made = self.work.note(self.unit.part("call")) if post else None
+        made = self.work.note(self.unit.part("note:call")) if post else None
         if made is None:
             while True:
                 if self.unit.retry_at is not None:
@@ -309,7 +314,7 @@ class StepRun:
         """One call with its gates, tried as often as the step says; its output."""
         await pass_gates(self, unit, "pre", gates_of(self, capability, "pre"), inputs)
         post = gates_of(self, capability, "post")
-        made: dict[str, Json] | None = self.work.note(unit.part("call")) if post else None
+        made: dict[str, Json] | None = self.work.note(unit.part("note:call")) if post else None
         if made is None:
             made = await self._tried(unit, capability, inputs)
             if post:
@@ -319,7 +324,7 @@ class StepRun:
 
     def _note_call(self, unit: Unit, made: dict[str, Json]) -> None:
         data = encode_result(made, what=f"the output of step {self.key}")
-        self.work.write(mark=self.key, rows=(self.work.noted(unit.part("call"), self.shown, data),))
+        self.work.write(mark=self.key, rows=(self.work.noted(unit.part("note:call"), self.shown, data),))
 
     async def _tried(self, unit: Unit, capability: Capability, inputs: dict[str, Json]) -> dict[str, Json]:
         while True:
@@ -340,7 +345,7 @@ class StepRun:
         assert unit.retry_at is not None
         fields = self._failed_fields(error, unit)
         fields |= {"will_retry": True, "retry_at": format_time(unit.retry_at), **unit.facts}
-        self.work.write(("step_failed", fields), mark=unit.key, rows=(self._running(unit),))
+        self.work.write(("step_failed", fields), mark=self.key, rows=(self._running(unit),))
 
     async def _back_off(self, unit: Unit) -> None:
         had_place = self._has_place and unit is self.unit
@@ -352,7 +357,7 @@ class StepRun:
         unit.try_again()
         self._attempt_at = self.work.now()
         fields = {"step": self.shown, "attempt": unit.attempt, "message": "", **unit.facts}
-        self.work.write(("step_started", fields), mark=unit.key, rows=(self._running(unit),))
+        self.work.write(("step_started", fields), mark=self.key, rows=(self._running(unit),))
 
     async def perform(
         self, unit: Unit, capability: Capability, inputs: dict[str, Json], *, stream: bool = False
@@ -364,6 +369,8 @@ class StepRun:
             SkillError: it failed, was too slow, broke its contract, or may not be made again.
         """
         await self.work.breathe()
+        if self.work.execution.is_ending:
+            await asyncio.get_running_loop().create_future()  # nothing begins any more: the cancellation is on its way
         if self._is_at_most_once(capability):
             decision = await self._begin_once(unit, inputs)
             if decision is not None and decision.has_output:
@@ -388,7 +395,7 @@ class StepRun:
 
     async def _begin_once(self, unit: Unit, inputs: dict[str, Json]) -> Decision | None:
         """Write down that a call begins, or ask about one that a crash cut off; what was decided about that."""
-        key = unit.part("begun")
+        key = unit.part("note:begun")
         begun = self.work.note(key) or 0
         decision = None
         if begun:

@@ -49,12 +49,9 @@ class Undertaking:
         return self.execution.now()
 
     def recorded(self, key: str) -> Step | None:
-        """The step that is on record under this key and over; whoever asks has consumed it."""
+        """The step, or the part of one, that is on record under this key and over."""
         step = self.record.step(key)
-        if step is None or not step.is_recorded:
-            return None
-        self.record.consume(key)
-        return step
+        return step if step is not None and step.is_recorded else None
 
     def note(self, key: str) -> Any:
         """What was written down under this key (`noted`), or None."""
@@ -64,10 +61,7 @@ class Undertaking:
     def write(self, *events: tuple[str, dict[str, Any]], mark: str, rows: tuple[Step, ...] = ()) -> None:
         """Write events and rows in one commit. They belong to the step of the key `mark`."""
         self._writer.write(*((name, encode_fields(fields)) for name, fields in events), mark=mark, steps=rows)
-        for row in rows:
-            if row.is_recorded:
-                self._written += 1
-                self.record.consume(row.key)
+        self._written += sum(row.is_recorded for row in rows)
 
     def row(
         self,

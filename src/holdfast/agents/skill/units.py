@@ -9,7 +9,8 @@ at most once, and what has a result on record.
     a member        analyze/member:a.b        analyze#a.b
     a gate          <unit>/gate:pre:0         …#pre:0
 
-A part of a key with a colon in it is no step, for the ids of steps have none. No I/O.
+A part of a key with a colon in it is no step, for the ids of steps have none; what is only for the code that is executed
+again has `note:` before its name. No I/O.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from holdfast.agents.skill.bindings.python import call_function, target_of, text_of
+from holdfast.agents.skill.bindings.python import call_function, called, target_of, text_of
 from holdfast.agents.skill.calling import Call
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class BuiltinBinding:
         if self._target.is_async or self._target.takes_context or _size(call.inputs) > INLINE_CHARACTERS_MAX:
             return await call_function(call, self._target)
         try:
-            return self._target.function(**call.inputs)
+            return called(self._target, call.inputs)
         except Exception as exc:
             # What it makes of strange inputs is its failure, as it is for functions of authors.
             raise call.failed(text_of(exc)) from exc

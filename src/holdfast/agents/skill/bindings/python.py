@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -84,16 +84,35 @@ async def call_function(call: Call, target: Target) -> Any:
     if target.takes_context:
         arguments["context"] = AsyncCallContext(call) if target.is_async else CallContext(call)
     try:
-        with in_step(call.unit.key):
+        with in_step(call.step.key):
             if target.is_async:
-                return await within(call, target.function(**arguments))
-            result = await in_thread(call, lambda: target.function(**arguments))
-            return await within(call, result) if inspect.iscoroutine(result) else result
+                return await within(call, _awaited(target.function(**arguments)))
+            result = await in_thread(call, lambda: called(target, arguments))
+            return await within(call, _awaited(result)) if inspect.iscoroutine(result) else result
     except SkillError:
         raise
     except Exception as exc:
         # Whatever the author's code raises is its failure.
         raise call.failed(text_of(exc), is_final=isinstance(exc, NotRetryable)) from exc
+
+
+class _Exit(Exception):
+    """The code wanted to end the process."""
+
+
+def called(target: Target, arguments: dict[str, Any]) -> Any:
+    """Call a plain function, right here; that it wants to end the process is its failure."""
+    try:
+        return target.function(**arguments)
+    except (SystemExit, KeyboardInterrupt) as exc:
+        raise _Exit(f"{type(exc).__name__}: {exc}") from exc
+
+
+async def _awaited(work: Awaitable[Any]) -> Any:
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as exc:
+        raise _Exit(f"{type(exc).__name__}: {exc}") from exc
 
 
 def text_of(exc: BaseException) -> str:
