@@ -31,6 +31,9 @@ HEARTBEAT_SECONDS: Final = 15.0
 # A connection on which two heartbeats are due and none came is gone, whatever the socket believes.
 SILENT_HEARTBEATS: Final = 1.8
 
+OnDiscard = Callable[[str, int, int], None]
+"""Is told that the events of a run from a first to a last sequence are void: (run_id, first, last)."""
+
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
 
@@ -41,6 +44,10 @@ class Source(Protocol[E_co]):
     @property
     def is_over(self) -> bool:
         """Whether the last event came, or the server said that none follows."""
+
+    @property
+    def is_confirming(self) -> bool:
+        """Whether the next request only asks if it is over, and so is not waited for."""
 
     @property
     def run_id(self) -> str | None:
@@ -157,7 +164,10 @@ class Resumption(Generic[E]):
             return
         if self._is_once:
             raise StreamInterrupted("the stream ended before its last event; the run goes on")
-        self._wait(self._patience.backoff.next_seconds())
+        if self.source.is_confirming:
+            self.delay_seconds = 0.0
+        else:
+            self._wait(self._patience.backoff.next_seconds())
 
     def failed(self, error: ClientError) -> None:
         """

@@ -133,7 +133,7 @@ class AsyncEventStream(Generic[E]):
                     log.info("a stream is opened again in %.1f s: %s", resumption.delay_seconds, exc)
             if events:
                 yield events
-            if not resumption.is_over():
+            if not resumption.is_over() and resumption.delay_seconds:
                 await self._http.sleep(resumption.delay_seconds)
 
 

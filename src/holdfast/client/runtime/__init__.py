@@ -5,6 +5,7 @@ The client of the Runtime API: its events and records.
     from holdfast.client.runtime import Token
 """
 
+from holdfast.client.resuming import OnDiscard
 from holdfast.client.runtime.client import (
     AsyncRunsClient,
     Preset,
@@ -39,9 +40,6 @@ from holdfast.client.runtime.records import (
     RunPage,
     StartedRun,
     Status,
-)
-from holdfast.client.runtime.source import (
-    OnDiscard,
 )
 
 __all__ = [

@@ -10,10 +10,10 @@ from holdfast.client.api_client import ApiClient, given, record
 from holdfast.client.errors import ClientError, ConnectionFailed
 from holdfast.client.http import Request, deadline_of, within
 from holdfast.client.records import Record, Records
-from holdfast.client.resuming import HEARTBEAT_SECONDS, RECONNECT_SECONDS, Patience
+from holdfast.client.resuming import HEARTBEAT_SECONDS, RECONNECT_SECONDS, OnDiscard, Patience
 from holdfast.client.runtime.events import RunEvent
 from holdfast.client.runtime.records import Invocation, Run, RunPage, StartedRun
-from holdfast.client.runtime.source import OnDiscard, RunSource
+from holdfast.client.runtime.source import RunSource
 from holdfast.client.streams import AsyncEventStream
 
 if TYPE_CHECKING:

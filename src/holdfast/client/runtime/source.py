@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -11,11 +11,9 @@ import msgspec
 from holdfast.client.answers import failure_of
 from holdfast.client.errors import ForeignAnswer, RunCancelled, StreamInterrupted
 from holdfast.client.http import Request
+from holdfast.client.resuming import OnDiscard
 from holdfast.client.runtime.events import Cancelled, Complete, Error, Gap, Restarted, RunEvent, UnknownEvent, decoder
 from holdfast.client.sse import ServerSentEvent
-
-OnDiscard = Callable[[str, int, int], None]
-"""Is told that the events of a run from a first to a last sequence are void: (run_id, first, last)."""
 
 _LAST_TYPES: Final = frozenset({"complete", "error", "cancelled"})
 
@@ -29,6 +27,8 @@ class RunSource:
         cursor: `N` or `N@epoch`, the last sequence that the reader has.
         query: further parameters of the stream.
     """
+
+    is_confirming: Final = False
 
     def __init__(
         self,
