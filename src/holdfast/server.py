@@ -65,6 +65,7 @@ from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
 from holdfast.shutdown import Shutdown
+from holdfast.skilled import Skilled
 from holdfast.store.base import Store, StoreInfo
 from holdfast.webhooks import Webhooks
 from holdfast.webhooks.guard import Allowed
@@ -210,6 +211,7 @@ class Server:
             started_at=self._clock.now(),
         )
         self._mcp_servers = load_servers(settings.catalog)
+        self._skilled = Skilled(settings)
         self._poster = Poster(_allowed(settings))
         self._webhooks: Webhooks | None = None
         self._stop = asyncio.Event()
@@ -282,6 +284,7 @@ class Server:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
                 await worker.stop()
+                await self._skilled.close()
                 if self._webhooks is not None:
                     await self._webhooks.stop()
                 if self._neighbours is not None:
@@ -304,6 +307,10 @@ class Server:
         journal.on_failure = self._on_failure
         worker = self._make_worker(journal)
         runs = self._make_runs(journal, worker, info)
+        if self._services.library is None:
+            assert self._services.mcp is not None
+            await self._skilled.open(self._programs, self._store, self._services.mcp)
+            self._services.library = self._skilled.library
         self._first_key = await self._make_first_key()
         await journal.start()
         await worker.start()

@@ -195,6 +195,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[str, Meta(pattern="^whsec_[A-Za-z0-9+/]{32,86}={0,2}$")] | None,
         Meta(description="signs the webhooks of runs whose start names a URL and no secret: whsec_…"),
     ] = None
+    skills_roots: Annotated[
+        tuple[str, ...],
+        Meta(description="folders with skills and capabilities, the first counts most, comma-separated"),
+    ] = (".",)
+    skills_http_allow: Annotated[
+        tuple[str, ...],
+        Meta(description="hosts, host:ports and networks that http.fetch may call, though not public"),
+    ] = ()
     skills_rate_limit: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000)] | None,
         Meta(description="calls of the Skills API that a key may make in 60 s; none: as many as it likes"),
