@@ -7,9 +7,12 @@ from typing import Any, Final
 import msgspec
 from litestar import post
 
+from holdfast.agents.skill.controls import kind_of
+from holdfast.agents.skill.model import Capability
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
-from holdfast.api.http.reply import json_reply
+from holdfast.api.http.idempotency import once
+from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.skills.bodies import ignore, known_fields, read_body, take_trace, trace_id
 from holdfast.api.skills.library import capability_of, definition_of, may_be_legacy
 from holdfast.api.skills.runs import CAPABILITY
@@ -47,22 +50,27 @@ async def execute_capability(request: Call) -> Answer:
 async def explain_capability(request: Call) -> Answer:
     """Say which binding fulfils a capability, and why that one."""
     may_be_legacy(request)
-    request.query()
-    found = known_fields(request, await read_body(request), ("trace_id",))
-    take_trace(request, found.get("trace_id"))
-    capability = capability_of(request, request.path_value("id"))
-    kind = str(capability.bind.__struct_config__.tag)
+    query, body = request.query(), await read_body(request)
+    take_trace(request, known_fields(request, body, ("trace_id",)).get("trace_id"))
+
+    async def work() -> Reply:
+        capability = capability_of(request, request.path_value("id"))
+        return json_reply(binding_view(capability) | {"trace_id": trace_id(request)})
+
+    return await once(request, query, body, work)
+
+
+def binding_view(capability: Capability) -> dict[str, Any]:
+    """What fulfils a capability: the one binding of its contract."""
+    kind = kind_of(capability)
     binding_id = f"{capability.id}:{kind}"
-    return json_reply(
-        {
-            "capability_id": capability.id,
-            "selection_source": "builtin" if kind == "builtin" else "contract",
-            "primary_binding_id": binding_id,
-            "selected_binding": binding_id,
-            "chain": [{"binding_id": binding_id, "kind": kind, "conformance_profile": "standard", "selected": True}],
-            "trace_id": trace_id(request),
-        }
-    )
+    return {
+        "capability_id": capability.id,
+        "selection_source": "builtin" if kind == "builtin" else "contract",
+        "primary_binding_id": binding_id,
+        "selected_binding": binding_id,
+        "chain": [{"binding_id": binding_id, "kind": kind, "conformance_profile": "standard", "selected": True}],
+    }
 
 
 HANDLERS: Final = (execute_capability, explain_capability)

@@ -12,8 +12,9 @@ from litestar import get, post
 from holdfast.agents.skill.model import Field, Skill, Step
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
+from holdfast.api.http.idempotency import once
 from holdfast.api.http.query import Query
-from holdfast.api.http.reply import json_reply
+from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.skills.bodies import known_fields, read_body, take_trace, text_field, trace_id, whole_field
 from holdfast.api.skills.library import definition_of, library_of, may_be_legacy, problem_view
 from holdfast.api.skills.refusals import wrong
@@ -110,16 +111,20 @@ def step_view(step: Step) -> dict[str, Any]:
 @post("/v1/skills/discover", status_code=200)
 async def discover_skills(request: Call) -> Answer:
     """The skills that fit an intent, the best first."""
-    request.query()
-    found = known_fields(request, await read_body(request), ("intent", "domain", "role", "limit", "trace_id"))
+    query, body = request.query(), await read_body(request)
+    found = known_fields(request, body, ("intent", "domain", "role", "limit", "trace_id"))
     take_trace(request, found.get("trace_id"))
     intent = text_field(found, "intent", most=INTENT_MAX)
     if intent is None:
         raise wrong("intent", f"a text of 1 to {INTENT_MAX} characters")
     limit = whole_field(found, "limit", least=1, most=100, default=10)
     wanted = Query({name: text_field(found, name, most=200) or "" for name in ("domain", "role") if name in found})
-    views = [view for view in map(skill_view, library_of(request).skills()) if _fits(view, wanted)]
-    return json_reply({"intent": intent, "results": search(intent, views)[:limit]} | _traced(request))
+
+    async def work() -> Reply:
+        views = [view for view in map(skill_view, library_of(request).skills()) if _fits(view, wanted)]
+        return json_reply({"intent": intent, "results": search(intent, views)[:limit]} | _traced(request))
+
+    return await once(request, query, body, work)
 
 
 def search(intent: str, views: list[dict[str, Any]]) -> list[dict[str, Any]]:
