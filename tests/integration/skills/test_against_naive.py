@@ -229,7 +229,7 @@ async def test_random_graphs_give_what_the_naive_interpreter_gives(tmp_path: Pat
             return events
 
         @settings(
-            max_examples=int(os.environ.get("HOLDFAST_TEST_EXAMPLES", "120")),
+            max_examples=int(os.environ.get("HOLDFAST_TEST_EXAMPLES", "60")),
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
@@ -281,7 +281,7 @@ async def test_random_graphs_give_the_same_where_the_process_died_on_the_way(tmp
         return events
 
     @settings(
-        max_examples=int(os.environ.get("HOLDFAST_TEST_EXAMPLES", "120")) // 10,
+        max_examples=int(os.environ.get("HOLDFAST_TEST_EXAMPLES", "60")) // 10,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),

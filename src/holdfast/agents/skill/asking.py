@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CHOICES = ("approve", "deny")
 ANSWER_ROLE = "operator"
+# A person is shown the input of the step; past this it is no help, and too much for an event.
+INPUT_BYTES_MAX = 256 * 1024
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,13 +91,18 @@ def _written(step: StepRun, key: str, question: Question) -> Interrupt:
         question=question.text,
         choices=CHOICES,
         reason=question.reason,
-        input=encode_result(question.input, what="the input of a step"),
+        input=_shown(question.input),
         answer_role=ANSWER_ROLE,
         created_at=now,
         parts=(Part(expires_at=expires_at, on_expiry="error" if default is None else "default", default=default),),
     )
     execution.write_interrupt(interrupt, steps=step.asked_rows())
     return interrupt
+
+
+def _shown(value: Any) -> bytes:
+    data = encode_result(value, what="the input of a step")
+    return data if len(data) <= INPUT_BYTES_MAX else encode_result({"omitted_bytes": len(data)}, what="a size")
 
 
 def _decision(answered: Part) -> Decision:

@@ -15,6 +15,7 @@ import msgspec
 
 from holdfast.agents.skill.failures import StepTimeoutError, UpstreamFailureError
 from holdfast.errors import Cancelled
+from holdfast.execution.emitting import checked_token
 from holdfast.execution.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 # Threads whose functions were late and have not returned yet. Past this many something is very wrong, and more of them
 # would only eat the memory.
 LATE_THREADS_MAX: Final = 256
+
+# Of what an author's code says in one event beside its outputs, in characters.
+TEXT_MAX: Final = 4000
 
 Json = Any
 
@@ -50,7 +54,7 @@ class Call(msgspec.Struct):
 
     def failed(self, text: str, *, is_final: bool = False) -> UpstreamFailureError:
         """The error of what fulfils the capability."""
-        error = UpstreamFailureError(f"Step '{self.step.shown}': {text}")
+        error = UpstreamFailureError(f"Step '{self.step.shown}': {text[:TEXT_MAX]}")
         error.is_final = is_final
         return error
 
@@ -71,12 +75,14 @@ class Call(msgspec.Struct):
         """Tell how far the call is, from any thread."""
         self.check()
         share = min(max(float(progress), 0.0), 1.0)
-        fields = {"step": self.step.shown, "progress": share, "message": str(message), **self.unit.facts}
+        text = str(message)[:TEXT_MAX]
+        fields = {"step": self.step.shown, "progress": share, "message": text, **self.unit.facts}
         self.step.work.write(("progress", fields), mark=self.step.key)
 
     def token(self, content: str) -> None:
         """Tell a piece of text, where the step streams; else it is dropped."""
         self.check()
+        content = checked_token(content)
         if self.stream and content:
             self.step.work.write(("token", {"content": content, "step": self.step.shown}), mark=self.step.key)
 

@@ -18,6 +18,7 @@ from holdfast.agents.skill.gates import Degraded
 from holdfast.agents.skill.model import Capability, Field, Foreach, Scatter, While
 from holdfast.agents.skill.references import PRODUCED
 from holdfast.agents.skill.references import parse_field as _parse_field
+from holdfast.agents.skill.step_contract import checked_inputs
 from holdfast.agents.skill.units import Unit
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.model.encoding import encode_value
@@ -58,7 +59,7 @@ def choose(step: StepRun) -> Chosen:
         return Chosen(capabilities, {"items": items}, items)
     inputs = step.level.data.resolve(step.step.input)
     if step.step.scatter is None:
-        inputs = step.checked_inputs(capabilities[0], inputs)
+        inputs = checked_inputs(step, capabilities[0], inputs)
     return Chosen(capabilities, inputs)
 
 
@@ -167,8 +168,12 @@ async def _each(step: StepRun, foreach: Foreach, capability: Capability, items: 
         nonlocal done
         names = {foreach.name: items[place]} | ({} if foreach.index_as is None else {foreach.index_as: place})
         unit = _unit(step, f"item:{place}", place)
-        inputs = step.checked_inputs(capability, step.level.data.resolve(step.step.input, names))
-        made = await step.call(unit, capability, inputs)
+        try:
+            inputs = checked_inputs(step, capability, step.level.data.resolve(step.step.input, names))
+            made = await step.call(unit, capability, inputs)
+        except SkillError as error:
+            error.details["item"] = place
+            raise
         outputs[place] = made
         done += 1
         _record(step, unit, made, (done / len(items), f"{done} of {len(items)}"))
@@ -221,7 +226,7 @@ async def _again(step: StepRun, loop: While, capability: Capability, inputs: Mad
         made: Made | None = step.work.note(unit.key)
         if made is None:
             if count > 1:
-                inputs = step.checked_inputs(capability, step.level.data.resolve(step.step.input))
+                inputs = checked_inputs(step, capability, step.level.data.resolve(step.step.input))
             made = await step.call(unit, capability, inputs)
             _record(step, unit, made, (count / loop.max_iterations, f"turn {count}"))
         _write(step, made)
@@ -274,7 +279,7 @@ async def _member(
 ) -> None:
     """One member that is not on record; a failure of it is not yet one of the step."""
     try:
-        found = await step.call(unit, capability, step.checked_inputs(capability, given))
+        found = await step.call(unit, capability, checked_inputs(step, capability, given))
     except Degraded as verdict:  # on record by itself
         failed[capability.id] = verdict
         return

@@ -24,6 +24,7 @@ class SkillError(ExecutionError):
     status: ClassVar[int] = 500
     will_pass: ClassVar[bool] = False
     is_final = False  # of this one: no further attempt, although its kind would allow it
+    attempt: int | None = None  # that failed, where it is not the step's own
 
     def __init__(self, message: str, **details: Any) -> None:
         name = type(self).__name__

@@ -12,6 +12,7 @@ import msgspec
 from holdfast.agents.skill.asking import Question, approve
 from holdfast.agents.skill.failures import GateExecutionError, SafetyDeniedError, SkillError
 from holdfast.agents.skill.model import Capability, Gate
+from holdfast.agents.skill.step_contract import check_trust, checked_inputs, shown_inputs
 from holdfast.agents.skill.units import Unit
 from holdfast.execution.codec import encode_result
 
@@ -84,7 +85,7 @@ async def _verdict(
     capability = work.definition.capabilities[gate.capability]
     try:
         given = _given(step, capability, gate, inputs, output if phase == "post" else inputs, output)
-        step.check_trust(capability)
+        check_trust(step, capability)
         said = await step.perform(own, capability, given)
     except SkillError as error:
         raise GateExecutionError(f"Step '{step.shown}': the gate {gate.capability} failed: {error.message}") from None
@@ -115,7 +116,7 @@ def _given(
         found = {name: source[name] for name in capability.inputs if source is not None and name in source}
     else:
         found = step.level.data.resolve(gate.input, {"input": inputs, "output": output or {}})
-    return step.checked_inputs(capability, found)
+    return checked_inputs(step, capability, found)
 
 
 def _reason(said: Mapping[str, Any]) -> str:
@@ -137,4 +138,4 @@ async def _denied(
     if gate.on_fail == "require_human":
         what = ".".join(filter(None, (unit.place, f"{phase}:{place}")))
         text = f"The gate {gate.capability} does not allow step '{step.shown}': {reason}. Go on?"
-        await approve(step, Question(what=what, reason="require_human", text=text, input=step.shown_inputs(inputs)))
+        await approve(step, Question(what=what, reason="require_human", text=text, input=shown_inputs(step, inputs)))

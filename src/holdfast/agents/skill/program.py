@@ -18,6 +18,7 @@ from holdfast.agents.skill.bindings import Bindings
 from holdfast.agents.skill.failures import InvalidInputError
 from holdfast.agents.skill.level import Level
 from holdfast.agents.skill.model import Capability, Definition, Field, Options, Skill, Step, decode_definition
+from holdfast.agents.skill.step_contract import RANKS
 from holdfast.agents.skill.undertaking import Undertaking
 from holdfast.execution.context import Context
 from holdfast.execution.program import AgentSpec, Result
@@ -30,7 +31,7 @@ REQUEST: Final = "request"
 CALL: Final = "call"
 """The one step of a bare capability."""
 
-_RANKS: Final = {"sandbox": 0, "standard": 1, "elevated": 2, "privileged": 3}
+
 _KEPT_DEFINITIONS: Final = 256
 
 
@@ -96,14 +97,14 @@ def _options(context: Context) -> Options:
     """What the caller decided; whatever API started the run, its trust is at most that of the run's row."""
     given = context.given(REQUEST)
     options = Options(trust=_trust_of(context)) if given is None else msgspec.convert(given, Options)
-    if _RANKS[options.trust] > _RANKS[_trust_of(context)]:
+    if RANKS[options.trust] > RANKS[_trust_of(context)]:
         return msgspec.structs.replace(options, trust=_trust_of(context))
     return options
 
 
 def _trust_of(context: Context) -> Any:
     trust = context.execution.run.trust
-    return trust if trust in _RANKS else "standard"
+    return trust if trust in RANKS else "standard"
 
 
 def _level(work: Undertaking, definition: Definition, inputs: Mapping[str, Any]) -> Level:

@@ -20,11 +20,10 @@ import structlog
 from holdfast.agents.skill import controls
 from holdfast.agents.skill.asking import Decision, Question, approve, ask
 from holdfast.agents.skill.calling import Call, carry_out
-from holdfast.agents.skill.contract import OUTPUT_BYTES_MAX, masked, misfit, produced, with_defaults
+from holdfast.agents.skill.contract import masked
 from holdfast.agents.skill.failures import (
     InvalidConfigurationError,
     OutcomeUnknownError,
-    SafetyDeniedError,
     SkillError,
     SkillRuntimeError,
     StepCancelledError,
@@ -33,8 +32,9 @@ from holdfast.agents.skill.failures import (
 )
 from holdfast.agents.skill.gates import Degraded, gates_of, pass_gates
 from holdfast.agents.skill.model import Capability, Client, Field, Skill, Step
+from holdfast.agents.skill.step_contract import check_trust, checked_output, shown_inputs
 from holdfast.agents.skill.units import Unit
-from holdfast.errors import InvalidOutput, LeaseLost
+from holdfast.errors import LeaseLost
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.steps import OpenStep
 from holdfast.model import Step as Row
@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_RANKS: Final = {"sandbox": 0, "standard": 1, "elevated": 2, "privileged": 3}
+# Of all that the calls of one step made, as JSON: it is kept in one row, and held in memory by all that execute.
+STEP_BYTES_MAX: Final = 16 * 1024 * 1024
+
 
 Json = Any
 
@@ -151,6 +153,10 @@ class StepRun:
 
     async def _complete(self, output: dict[str, Json]) -> Outcome:
         data = encode_result(output, what=f"the output of step {self.key}")
+        if len(data) > STEP_BYTES_MAX:
+            raise InvalidConfigurationError(
+                f"Step '{self.shown}': its outputs have {len(data)} bytes; {STEP_BYTES_MAX} are allowed."
+            )
         controls.write_outputs(self, output)
         shown = await self.work.execution.shown(encode_result(masked(self._output_fields(), output), what="outputs"))
         now = self.work.now()
@@ -181,6 +187,8 @@ class StepRun:
     def _fail(self, error: SkillError) -> Outcome:
         now = self.work.now()
         fields = self._failed_fields(error, self.unit) | {"will_retry": False}
+        if error.attempt is not None:
+            fields["attempt"] = error.attempt
         if "item" in error.details:
             fields["item"] = error.details["item"]
         row = self._ended("failed", now, error=failure_from(error))
@@ -283,7 +291,7 @@ class StepRun:
             return await self._nested(self.work.definition.skills[self.step.skill])
         chosen = controls.choose(self)
         for capability in chosen.capabilities:
-            self.check_trust(capability)
+            check_trust(self, capability)
         await self._confirm(chosen.capabilities, chosen.inputs)
         return await controls.carry_out(self, chosen)
 
@@ -331,7 +339,10 @@ class StepRun:
             if unit.retry_at is not None:
                 await self._back_off(unit)
             try:
-                return await self.perform(unit, capability, inputs, stream=self.step.stream)
+                declared = self.step
+                return await self.perform(
+                    unit, capability, inputs, stream=declared.stream, at_most_once=declared.at_most_once
+                )
             except SkillError as error:
                 self.retry(unit, error)
 
@@ -339,7 +350,8 @@ class StepRun:
         """Note that an attempt failed and another one follows; if none does, the error goes on."""
         retry = self.step.retry
         if retry is None or not unit.may_retry(error, retry):
-            error.details.update(unit.facts)  # which item it was
+            if unit.item is not None:
+                error.attempt = unit.attempt
             raise error
         unit.fail(error, retry, self.work.now())
         assert unit.retry_at is not None
@@ -360,10 +372,16 @@ class StepRun:
         self.work.write(("step_started", fields), mark=self.key, rows=(self._running(unit),))
 
     async def perform(
-        self, unit: Unit, capability: Capability, inputs: dict[str, Json], *, stream: bool = False
+        self,
+        unit: Unit,
+        capability: Capability,
+        inputs: dict[str, Json],
+        *,
+        stream: bool = False,
+        at_most_once: bool | None = None,
     ) -> dict[str, Json]:
         """
-        Make one call, and check what it makes.
+        Make one call, and check what it makes. Without `at_most_once` it is as the capability says.
 
         Raises:
             SkillError: it failed, was too slow, broke its contract, or may not be made again.
@@ -371,10 +389,12 @@ class StepRun:
         await self.work.breathe()
         if self.work.execution.is_ending:
             await asyncio.get_running_loop().create_future()  # nothing begins any more: the cancellation is on its way
-        if self._is_at_most_once(capability):
+        once = capability.at_most_once if at_most_once is None else at_most_once
+        # A call that the caller executes is asked once by itself: its answer is waited for.
+        if once and not isinstance(capability.bind, Client):
             decision = await self._begin_once(unit, inputs)
             if decision is not None and decision.has_output:
-                return self.checked_output(capability, decision.output)
+                return checked_output(self, capability, decision.output)
         if capability.side_effects:
             await self.work.settle()
         call = Call(
@@ -385,13 +405,7 @@ class StepRun:
             seconds=self.step.timeout_seconds,
             stream=stream,
         )
-        return self.checked_output(capability, await carry_out(call))
-
-    def _is_at_most_once(self, capability: Capability) -> bool:
-        declared = self.step.at_most_once
-        is_declared = capability.at_most_once if declared is None else declared
-        # A call that the caller executes is asked once by itself: its answer is waited for.
-        return is_declared and not isinstance(capability.bind, Client)
+        return checked_output(self, capability, await carry_out(call))
 
     async def _begin_once(self, unit: Unit, inputs: dict[str, Json]) -> Decision | None:
         """Write down that a call begins, or ask about one that a crash cut off; what was decided about that."""
@@ -404,7 +418,7 @@ class StepRun:
                 f"The process died while step '{self.shown}' was under way, and it is not known whether it was done. "
                 "Run it again?"
             )
-            asked = Question(what=what, reason="outcome_unknown", text=text, input=self.shown_inputs(inputs))
+            asked = Question(what=what, reason="outcome_unknown", text=text, input=shown_inputs(self, inputs))
             decision = await ask(self, asked)
             if decision.has_output:
                 return decision
@@ -415,16 +429,7 @@ class StepRun:
         await self.work.durable()
         return decision
 
-    # What it is given and what it makes
-
-    def check_trust(self, capability: Capability) -> None:
-        """
-        Raises:
-            SafetyDeniedError: the capability asks for more trust than the run has.
-        """
-        needed, has = capability.safety.trust_level, self.work.options.trust
-        if _RANKS[needed] > _RANKS[has]:
-            raise SafetyDeniedError(f"Step '{self.shown}': {capability.id} needs trust {needed}; the run has {has}.")
+    # What it asks and shows
 
     async def _confirm(self, capabilities: Sequence[Capability], inputs: Mapping[str, Json]) -> None:
         confirm = self.step.confirm
@@ -432,7 +437,7 @@ class StepRun:
         unconfirmed = [one.id for one in capabilities if one.safety.requires_confirmation and one.id not in named]
         if confirm is None and not unconfirmed:
             return
-        shown = self.shown_inputs(inputs, capabilities[0].inputs if len(capabilities) == 1 else {})
+        shown = shown_inputs(self, inputs, capabilities[0].inputs if len(capabilities) == 1 else {})
         await approve(
             self,
             Question(
@@ -444,49 +449,6 @@ class StepRun:
                 default=None if confirm is None else confirm.default,
             ),
         )
-
-    def shown_inputs(self, inputs: Mapping[str, Json], fields: Mapping[str, Field] | None = None) -> Mapping[str, Json]:
-        """The inputs of a call as the person is shown them who is asked about it."""
-        if fields is None:
-            found = self.work.definition.capabilities.get(self.step.uses)
-            fields = {} if found is None else found.inputs
-        return masked(fields, inputs)
-
-    def checked_inputs(self, capability: Capability, given: Mapping[str, Json]) -> dict[str, Json]:
-        """
-        The declared inputs of a call.
-
-        Raises:
-            InvalidConfigurationError: they are not what the contract says.
-        """
-        inputs = with_defaults(capability.inputs, given)
-        found = misfit(capability.inputs, inputs, what="input")
-        if found is not None:
-            raise InvalidConfigurationError(f"Step '{self.shown}': {capability.id}: {found}.")
-        return inputs
-
-    def checked_output(self, capability: Capability, result: Json) -> dict[str, Json]:
-        """
-        What a call made, as it is read from the record later.
-
-        Raises:
-            InvalidConfigurationError: it is not what the contract says.
-        """
-        where = f"Step '{self.shown}': {capability.id}"
-        try:
-            is_plain = isinstance(result, dict | str | int | float | list) or result is None
-            made = produced(capability.outputs, result if is_plain else decode_result(encode_result(result, what="it")))
-            if isinstance(made, str):
-                raise InvalidConfigurationError(f"{where}: {made}.")
-            data = encode_result(made, what="the output")
-        except InvalidOutput as exc:
-            raise InvalidConfigurationError(f"{where}: {exc.message}.") from None
-        if len(data) > OUTPUT_BYTES_MAX:
-            raise InvalidConfigurationError(
-                f"{where}: the output has {len(data)} bytes; {OUTPUT_BYTES_MAX} are allowed."
-            )
-        decoded: dict[str, Json] = decode_result(data)
-        return decoded
 
     def _output_fields(self) -> Mapping[str, Field]:
         definition = self.work.definition

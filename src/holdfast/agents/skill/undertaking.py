@@ -58,10 +58,21 @@ class Undertaking:
         step = self.recorded(key)
         return None if step is None or step.output is None else decode_result(step.output)
 
+    @property
+    def is_full(self) -> bool:
+        """So much is pending for the disk that whoever emits waits."""
+        return self._writer.size > self.execution.pending_bytes_max
+
+    def room_in_thread(self) -> None:
+        """Wait in a thread while too much is pending for the disk."""
+        if self.is_full:
+            self._writer.room_in_thread()
+
     def write(self, *events: tuple[str, dict[str, Any]], mark: str, rows: tuple[Step, ...] = ()) -> None:
         """Write events and rows in one commit. They belong to the step of the key `mark`."""
         self._writer.write(*((name, encode_fields(fields)) for name, fields in events), mark=mark, steps=rows)
-        self._written += sum(row.is_recorded for row in rows)
+        if rows:  # never from a thread, which could lose a count
+            self._written += sum(row.is_recorded for row in rows)
 
     def row(
         self,
@@ -101,7 +112,7 @@ class Undertaking:
         if self._burst >= BURST:
             self._burst = 0
             await asyncio.sleep(0)
-        if self._writer.size > self.execution.pending_bytes_max:
+        if self.is_full:
             await self._writer.room()
 
     async def settle(self) -> None:

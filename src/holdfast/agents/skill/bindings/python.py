@@ -139,10 +139,12 @@ class CallContext:
     def progress(self, progress: float, message: str = "") -> None:
         """Tell how far it is: 0 to 1."""
         self._call.progress(progress, message)
+        self._call.step.work.room_in_thread()
 
     def token(self, content: str) -> None:
         """Tell a piece of text; readers see it where the step has `stream: true`."""
         self._call.token(content)
+        self._call.step.work.room_in_thread()
 
 
 class AsyncCallContext(CallContext):
@@ -151,9 +153,9 @@ class AsyncCallContext(CallContext):
     async def progress(self, progress: float, message: str = "") -> None:  # type: ignore[override]
         """Tell how far it is: 0 to 1."""
         self._call.progress(progress, message)
-        await asyncio.sleep(0)
+        await self._call.step.work.breathe()
 
     async def token(self, content: str) -> None:  # type: ignore[override]
         """Tell a piece of text; readers see it where the step has `stream: true`."""
         self._call.token(content)
-        await asyncio.sleep(0)
+        await self._call.step.work.breathe()
