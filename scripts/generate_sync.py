@@ -15,8 +15,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "src/holdfast/client/workflow"
+CLIENT = ROOT / "src/holdfast/client"
+FOLDER = CLIENT / "workflow"
 TARGET = FOLDER / "sync.py"
+# The clients that are one class each: folder, async name, sync name.
+API_CLIENTS = (("runtime", "AsyncRunsClient", "RunsClient"), ("engine", "AsyncEngineClient", "EngineClient"))
 
 # Which class of which module becomes which.
 CLASSES = {
@@ -57,14 +60,69 @@ from holdfast.client.workflow.tools import OnToolError
 
 
 def main() -> int:
-    text = formatted(generated())
-    if "--check" in sys.argv[1:]:
-        if TARGET.exists() and TARGET.read_text() == text:
-            return 0
-        sys.stderr.write(f"{TARGET.relative_to(ROOT)} is not what scripts/generate_sync.py writes: run `make fix`\n")
-        return 1
-    TARGET.write_text(text)
-    return 0
+    texts = {TARGET: formatted(generated(), TARGET)}
+    for folder, name, sync in API_CLIENTS:
+        target = CLIENT / folder / "sync.py"
+        texts[target] = formatted(api_client_text(folder, name, sync), target)
+    if "--check" not in sys.argv[1:]:
+        for target, text in texts.items():
+            target.write_text(text)
+        return 0
+    stale = [target for target, text in texts.items() if not target.exists() or target.read_text() != text]
+    for target in stale:
+        sys.stderr.write(f"{target.relative_to(ROOT)} is not what scripts/generate_sync.py writes: run `make fix`\n")
+    return 1 if stale else 0
+
+
+def api_client_text(folder: str, name: str, sync: str) -> str:
+    """The module of a client that is one class. It has the imports of the async one; the linter takes what is too much."""
+    tree = ast.parse((CLIENT / folder / "client.py").read_text())
+    imports = [ast.unparse(node) for node in tree.body if isinstance(node, ast.ImportFrom | ast.Import)]
+    imports += [API_IMPORTS, *(ast.unparse(node) for node in tree.body if isinstance(node, ast.If))]
+    aliases = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript)]
+    names = [ast.unparse(node.targets[0]) for node in aliases]
+    found = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    head = f'"""\nThe sync client of `{name}`: that one on an event loop of its own, in a thread.\n\n{API_HEAD}\n"""'
+    body = [f'    """\n{indented(sync_words(ast.get_docstring(found) or ""), 4)}\n    """']
+    for item in found.body:
+        if isinstance(item, ast.AsyncFunctionDef | ast.FunctionDef):
+            if item.name == "__init__":
+                body.append(api_init_text(item.args, ast.get_docstring(item) or "", name))
+            elif not item.name.startswith("_"):
+                body.append(api_method_text(item))
+    imports.insert(1, f"from holdfast.client.{folder}.client import {', '.join([name, *names])}")
+    parts = [head, "\n".join(imports), f"class {sync}:\n" + "\n\n".join([*body, API_CONTEXT])]
+    return "\n\n".join(parts).replace("-> SYNC", f"-> {sync}") + "\n"
+
+
+def api_init_text(args: ast.arguments, doc: str, name: str) -> str:
+    lines = [
+        f"    def __init__({ast.unparse(args)}) -> None:",
+        f'        """\n{indented(doc, 8)}\n        """',
+        "        self._portal = Portal()",
+        f"        self._async = {name}({arguments_text(args)})",
+    ]
+    return "\n".join(lines)
+
+
+def api_method_text(node: ast.AsyncFunctionDef | ast.FunctionDef) -> str:
+    assert node.returns is not None, f"{node.name} has no type"
+    returns = ast.unparse(node.returns)
+    inner = f"self._async.{node.name}({arguments_text(node.args)})"
+    if isinstance(node, ast.AsyncFunctionDef):
+        work = inner.removesuffix("()") if inner.endswith("()") else f"lambda: {inner}"
+        inner = f"self._portal.call({work})"
+    else:
+        assert returns.startswith("AsyncEventStream["), f"{node.name} is neither async nor a stream"
+        returns = returns.removeprefix("Async")
+        inner = f"EventStream(self._portal, self._portal.make(lambda: {inner}))"
+    doc = sync_words(ast.get_docstring(node) or "")
+    shown = f'        """\n{indented(doc, 8)}\n        """' if "\n" in doc else f'        """{doc}"""'
+    return f"    def {node.name}({ast.unparse(node.args)}) -> {returns}:\n{shown}\n        return {inner}"
+
+
+def sync_words(doc: str) -> str:
+    return doc.replace("An async client.", "A sync client.").replace("`async with`", "`with`")
 
 
 def generated() -> str:
@@ -175,10 +233,37 @@ CONTEXT = """    def __enter__(self) -> SyncWorkflowClient:
         self.close()"""
 
 
-def formatted(text: str) -> str:
-    command = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(TARGET), "-"]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, cwd=ROOT, check=True)
-    return done.stdout
+API_HEAD = """Generated from the async client by scripts/generate_sync.py; do not edit. Callbacks are called on the thread of that loop,
+and must not call the client. A sync client may be used by several threads at once."""
+
+API_IMPORTS = """from types import TracebackType
+from holdfast.client.portal import Portal
+from holdfast.client.streams import EventStream"""
+
+API_CONTEXT = """    def set_key(self, key: str | None) -> None:
+        \"""The key of all further requests; None sends none.\"""
+        self._async.set_key(key)
+
+    def close(self) -> None:
+        \"""Close the connections, and the event loop. Runs go on.\"""
+        self._portal.call(self._async.aclose)
+        self._portal.close()
+
+    def __enter__(self) -> SYNC:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()"""
+
+
+def formatted(text: str, target: Path) -> str:
+    """As the formatter writes it, with sorted imports and none that is not used."""
+    for command in (["check", "--quiet", "--fix-only", "--select", "F401,I"], ["format"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(target), "-"]
+        text = subprocess.run(ruff, input=text, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    return text
 
 
 if __name__ == "__main__":
