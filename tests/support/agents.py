@@ -38,9 +38,9 @@ async def flood(context: Context, input: dict[str, Any]) -> None:
 
 @agent("gated", restart="always")
 async def gated(context: Context, input: dict[str, Any]) -> dict[str, Any]:
-    """A token, then nothing until the file `gate` exists, then another token."""
+    """A token, then nothing until the file `gate` (or that the message names) exists, then another token."""
     await context.token("before")
-    while not Path(input["gate"]).exists():  # noqa: ASYNC110, ASYNC240  # another process opens it
+    while not Path(input.get("gate") or input["message"]).exists():  # noqa: ASYNC110, ASYNC240  # another process opens it
         await asyncio.sleep(0.01)
     await context.token("after")
     return {}

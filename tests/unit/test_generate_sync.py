@@ -55,3 +55,18 @@ def test_a_method_of_the_async_client_that_has_no_twin_is_found(
     monkeypatch.setattr(Path, "read_text", lambda path: grown if path == source else path.read_bytes().decode())
 
     assert checked(generator, monkeypatch) == 1
+
+
+def test_a_method_of_another_async_client_that_has_no_twin_is_found(
+    generator: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source: Path = generator.CLIENT / "runtime/client.py"
+    grown = source.read_text().replace(
+        "    # The server\n",
+        '    async def added(self) -> int:\n        """One."""\n        return 1\n\n    # The server\n',
+    )
+    assert grown != source.read_text()
+    monkeypatch.setattr(Path, "read_text", lambda path: grown if path == source else path.read_bytes().decode())
+
+    assert checked(generator, monkeypatch) == 1
+    assert "runtime/sync.py is not" in capsys.readouterr().err
