@@ -36,6 +36,7 @@ FOR_THE_KERNEL = {
     "fail_step",
     "try_again",
     "have_called",
+    "ask_in_full",
 }
 
 

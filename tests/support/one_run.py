@@ -144,9 +144,9 @@ class OneRun:
             await asyncio.sleep(0)
         return pending
 
-    def answer(self, interrupt: Interrupt, answer: Any, *, by: str = "caller") -> None:
-        """Answer an interrupt, whether or not the code is executing."""
-        data = canonical_answer(interrupt, answer) if by == "caller" else interrupt.parts[0].default or b"null"
+    def answer(self, interrupt: Interrupt, answer: Any, *, by: str = "caller", **more: Any) -> None:
+        """Answer an interrupt, whether or not the code is executing; `more` is a note, or blocks."""
+        data = canonical_answer(interrupt, answer, **more) if by == "caller" else interrupt.parts[0].default or b"null"
         after = answered(interrupt, "", data, by=by, caller="", at=self.clock.now())
         self._write_fact(after, answer_events(after, ""))
         if self._execution is not None:

@@ -35,6 +35,8 @@ def test_the_delay_between_words_is_a_setting() -> None:
         ("openrouter:a/b", "k", None, "openrouter", "a/b"),
         ("openai:gpt-x", None, "http://127.0.0.1:1/v1", "openai-compatible", "gpt-x"),
         ("llama3:8b", None, "http://127.0.0.1:1/v1", "openai-compatible", "llama3:8b"),
+        ("mistral:7b", None, "http://127.0.0.1:1/v1", "openai-compatible", "mistral:7b"),
+        ("mistral:mistral-large", "k", "http://127.0.0.1:1/v1", "openai-compatible", "mistral-large"),
         ("anthropic:claude-x", "k", "http://127.0.0.1:1", "anthropic", "claude-x"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from pydantic_ai.messages import ModelRequest, ToolReturnPart
+from pydantic_ai.messages import ModelRequest, ToolReturnPart, UserPromptPart
 
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.assistant.calls import OUTPUT_CHARACTERS_MAX, input_hash
@@ -339,6 +339,22 @@ async def test_the_answer_of_a_person_is_the_result() -> None:
 
     assert returned(model) == [("b", "success")]
     assert run.seen("tool_result")[0].fields["output"] == "b"
+
+
+async def test_what_a_person_attaches_to_an_answer_is_read_by_the_model() -> None:
+    run, model = turn(ask_human_tool(), [Calls("ask_human", {"question": "How does it look?"})])
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+    execution = run.start()
+    [asked] = await run.asked()
+
+    run.answer(asked, "Like this.", note="Sorry!", blocks=[{"type": "text", "text": "It is red."}, image])
+    await execution.result()
+
+    [(told, _)] = returned(model)
+    last = model.messages[-1][-1]
+    [prompt] = [part for part in last.parts if isinstance(part, UserPromptPart)]
+    assert told == {"answer": "Like this.", "note": "Sorry!", "texts": ["It is red."], "files_attached": 1}
+    assert [getattr(item, "media_type", item) for item in prompt.content] == ["What the person attached:", "image/png"]
 
 
 async def test_a_question_that_nobody_answers_is_a_failed_call() -> None:

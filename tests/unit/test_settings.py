@@ -179,6 +179,7 @@ def test_a_model_with_neither_key_nor_url_refuses_the_start(monkeypatch: pytest.
         monkeypatch.setenv(variable, "k")
         check_model(model)
     check_model("ollama:x")
+    check_model("voyageai:x", "key", embeds=True)
     check_model("bedrock:x")
 
 
@@ -210,6 +211,14 @@ def test_a_model_beside_the_main_one_has_its_key_if_it_is_of_the_same_provider(
     name: str, main: str, url: str | None, shared: bool
 ) -> None:
     assert credentials_of(name, main, "key", url) == (("key", url) if shared else (None, None))
+
+
+@pytest.mark.usefixtures("no_keys")
+def test_an_embedding_model_that_cannot_work_refuses_the_start() -> None:
+    with pytest.raises(ModelNotConfigured, match="OPENAI_API_KEY") as raised:
+        assistant_of(Settings(embedding_model="openai:text-embedding-3-small"))
+
+    assert raised.value.details["setting"] == "HOLDFAST_EMBEDDING_MODEL"
 
 
 @pytest.mark.usefixtures("no_keys")

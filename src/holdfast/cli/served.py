@@ -102,10 +102,11 @@ def assistant_of(settings: Settings) -> AssistantProgram:
         ModelNotConfigured: it, or a model beside it, cannot work.
     """
     main, main_key, main_url = settings.model, settings.model_key, settings.model_url
-    for setting in ("model_light", "model_planner"):
+    for setting in ("model_light", "model_planner", "embedding_model"):
         name = getattr(settings, setting)
         if name is not None:
-            check_model(name, *credentials_of(name, main, main_key, main_url), setting=f"{PREFIX}{setting.upper()}")
+            access = credentials_of(name, main, main_key, main_url)
+            check_model(name, *access, setting=f"{PREFIX}{setting.upper()}", embeds=setting == "embedding_model")
     return AssistantProgram(
         settings.model,
         key=settings.model_key,

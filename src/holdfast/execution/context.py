@@ -477,6 +477,19 @@ class Context(Emitting):
         Raises:
             InterruptExpired: the time is over and there is no default.
         """
+        found = await self.ask_in_full(question, choices=choices, expires_in=expires_in, default=default, key=key)
+        return found["answer"]
+
+    async def ask_in_full(
+        self,
+        question: str,
+        *,
+        choices: Sequence[str] | None = None,
+        expires_in: float | None = None,
+        default: Any = _MISSING,
+        key: str | None = None,
+    ) -> dict[str, Any]:
+        """For adapters: as `ask`, with all that the person sent: `answer`, and maybe `note` and `blocks`."""
         part = Part(
             expires_at=self._deadline(expires_in),
             on_expiry="error" if default is _MISSING else "default",
@@ -485,7 +498,8 @@ class Context(Emitting):
         answered = await self._interrupt(
             self.step_key("ask", key), Kind.QUESTION, part, question=question, choices=_choices(choices)
         )
-        return decode_result(answered.answer or b"null")["answer"]
+        value: dict[str, Any] = decode_result(answered.answer or b"{}")
+        return value
 
     async def approve(
         self,

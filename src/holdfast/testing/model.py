@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
-from pydantic_ai.messages import ModelMessage, ModelResponse, UserPromptPart
+from pydantic_ai.messages import ModelMessage, ModelResponse, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
 
 
@@ -82,6 +82,9 @@ def _responses_of_this_turn(messages: Sequence[ModelMessage]) -> int:
     for message in messages:
         if isinstance(message, ModelResponse):
             count += 1
-        elif any(isinstance(part, UserPromptPart) for part in message.parts):
+        elif any(isinstance(part, UserPromptPart) for part in message.parts) and not any(
+            isinstance(part, ToolReturnPart)  # files beside the answer of a tool
+            for part in message.parts
+        ):
             count = 0
     return count

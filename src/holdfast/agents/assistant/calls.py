@@ -16,10 +16,12 @@ from typing import Any
 
 import msgspec
 from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.messages import ToolReturn
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets.abstract import AbstractToolset, ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
+from holdfast.agents.assistant.history import user_content
 from holdfast.agents.assistant.turn import Turn
 from holdfast.agents.tools import Call, Tool, ToolError, Tools
 from holdfast.errors import (
@@ -97,7 +99,10 @@ class RecordedTools(AbstractToolset[Turn]):
         outcome = await carry_out(ctx.deps, declared, ctx.tool_call_id, tool_args)
         if outcome.error is not None:
             raise ToolFailed(f"{outcome.error}: {outcome.message}")
-        return outcome.output
+        attached = ctx.deps.attached.pop(ctx.tool_call_id, [])
+        if not attached:
+            return outcome.output
+        return ToolReturn(return_value=outcome.output, content=user_content("What the person attached:", attached))
 
     def _of_caller(self, tool: ClientTool) -> ToolsetTool[Turn]:
         definition = ToolDefinition(
@@ -142,7 +147,9 @@ async def carry_out(turn: Turn, tool: Tool[Any], tool_call_id: str, arguments: d
             if given is not None:
                 return await _record(tool, call, given)
         if tool.asks:
-            return await _record(tool, call, await _attempt(tool, call, read))
+            outcome = await _record(tool, call, await _attempt(tool, call, read))
+            turn.attached[tool_call_id] = call.attached
+            return outcome
     except ToolError as exc:
         return await _record(tool, call, Outcome(tool_call_id, error=exc.code, message=exc.message))
     async with turn.slots:

@@ -134,12 +134,14 @@ def estimated_tokens(messages: Sequence[ModelMessage]) -> int:
 
 def _without_last_turns(earlier: Sequence[ModelMessage]) -> int:
     """How many messages are before the last turns that are kept."""
-    begins = [
-        index
-        for index, message in enumerate(earlier)
-        if isinstance(message, ModelRequest) and any(isinstance(part, UserPromptPart) for part in message.parts)
-    ]
+    begins = [index for index, message in enumerate(earlier) if _begins_turn(message)]
     return begins[-TURNS_KEPT] if len(begins) > TURNS_KEPT else 0
+
+
+def _begins_turn(message: ModelMessage) -> bool:
+    """Whether a person speaks here, and not beside the result of a tool, to which files may be attached."""
+    kinds = {type(part) for part in message.parts}
+    return UserPromptPart in kinds and ToolReturnPart not in kinds
 
 
 def _summary_messages(summary: str) -> list[ModelMessage]:

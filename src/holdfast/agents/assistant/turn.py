@@ -45,6 +45,7 @@ class Turn:
         self.blocks = 0  # content blocks of the responses so far; the next one begins here
         self.usage = {"input_tokens": 0, "output_tokens": 0, "cache_hit_tokens": 0}
         self.finish_reason: str | None = None
+        self.attached: dict[str, list[dict[str, Any]]] = {}  # by call: media for the model, beside its result
         self._texts: list[str] = []
         self._seen: Counter[str] = Counter()
         self._keys: dict[str, str] = {}

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.agents.models.failures import ModelNotConfigured
-from holdfast.agents.models.names import EXTRAS, is_known, key_variables, provider_of, spelled
+from holdfast.agents.models.names import EMBEDDERS, EXTRAS, has_tag, is_known, key_variables, provider_of, spelled
 
 if TYPE_CHECKING:
     from pydantic_ai.models import Model
@@ -27,13 +27,19 @@ def is_offline(name: str | None, url: str | None = None) -> bool:
 
 
 def check_model(
-    name: str | None, key: str | None = None, url: str | None = None, *, setting: str = "HOLDFAST_MODEL"
+    name: str | None,
+    key: str | None = None,
+    url: str | None = None,
+    *,
+    setting: str = "HOLDFAST_MODEL",
+    embeds: bool = False,
 ) -> None:
     """
     Refuse settings that cannot work, without loading the model library: for the start of a server.
 
     Args:
         setting: the one that has the name.
+        embeds: it is an embedding model.
 
     Raises:
         ModelNotConfigured: there is no model, no provider, no key, or the provider's package is not installed.
@@ -43,7 +49,7 @@ def check_model(
     if name is None:
         raise ModelNotConfigured(f"HOLDFAST_MODEL_URL needs {setting} too: which model?", setting=setting)
     provider = provider_of(name)
-    if url is None and not is_known(name):
+    if url is None and not is_known(name) and not (embeds and provider in EMBEDDERS):
         found = f"; there is no provider {provider!r}" if provider else ""
         raise ModelNotConfigured(
             f"{setting} is {name!r}{found}; it must be provider:model, for example anthropic:claude-sonnet-4-5",
@@ -89,8 +95,8 @@ def build_model(
 def _model_at(url: str, name: str, key: str | None) -> Model[Any]:
     """A model behind a URL. Local servers take no key, but their clients insist on one."""
     provider_name, _, model_name = name.partition(":")
-    if not is_known(name):
-        model_name = name  # `llama3:8b` is a model with a tag, not one of a provider
+    if not is_known(name) or has_tag(name):
+        model_name = name
     if provider_name == "anthropic":
         from pydantic_ai.models.anthropic import AnthropicModel
         from pydantic_ai.providers.anthropic import AnthropicProvider

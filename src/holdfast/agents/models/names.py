@@ -4,6 +4,7 @@ The names of models and their providers: how they are spelled, and what opens th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -20,6 +21,7 @@ _KEY_VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "google": ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
     "heroku": ("HEROKU_API_KEY", "HEROKU_INFERENCE_KEY"),
     "huggingface": ("HUGGINGFACE_API_KEY", "HF_TOKEN"),
+    "voyageai": ("VOYAGEAI_API_KEY", "VOYAGE_API_KEY"),
     "vercel": ("VERCEL_API_KEY", "VERCEL_AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"),
     "github-copilot": ("GITHUB_COPILOT_API_KEY", "GITHUB_COPILOT_API_TOKEN", "COPILOT_GITHUB_TOKEN"),
     "snowflake": ("SNOWFLAKE_API_KEY", "SNOWFLAKE_TOKEN"),
@@ -34,6 +36,7 @@ _KEYLESS: Final = frozenset(
         "ollama",
         "vllm",
         "litellm",
+        "sentence-transformers",
         "openai-chatgpt",
         "openai-codex",
         "system-one",
@@ -88,6 +91,12 @@ PROVIDERS: Final = frozenset(
     )
 )
 
+# Further ones that only embed.
+EMBEDDERS: Final = frozenset({"voyageai", "sentence-transformers"})
+
+# `mistral:7b`, `qwen:latest`: what local servers call a model, though a provider has that name too.
+_TAG: Final = re.compile(r"latest|\d+(\.\d+)?[bm](-.*)?", re.IGNORECASE)
+
 # How users of other servers write the names of providers.
 _SPELLINGS: Final[Mapping[str, str]] = {
     "claude": "anthropic",
@@ -135,6 +144,11 @@ def is_known(name: str) -> bool:
     """Whether a model's name begins with a provider, and not say with a model that has a tag (`llama3:8b`)."""
     provider = provider_of(name)
     return provider in PROVIDERS or provider.startswith("gateway/")
+
+
+def has_tag(name: str) -> bool:
+    """Whether what stands behind the colon is a tag, as local servers give it to models."""
+    return _TAG.fullmatch(name.partition(":")[2]) is not None
 
 
 def key_variables(provider: str) -> tuple[str, ...]:

@@ -23,9 +23,18 @@ def ask_human_tool(expires_in: float = ASK_SECONDS) -> Tool[AskInput]:
     """Asks the person and gives the answer back; `hitl_expired` when nobody answers in time."""
 
     async def ask_human(call: Call, input: AskInput) -> Any:
-        return await call.context.ask(
+        found = await call.context.ask_in_full(
             input.question, choices=input.choices or None, expires_in=expires_in, key=f"ask:{call.key}"
         )
+        blocks = found.get("blocks") or []
+        call.attached.extend(block for block in blocks if block.get("type") != "text")
+        further = {
+            "note": found.get("note"),
+            "texts": [block["text"] for block in blocks if block.get("type") == "text"],
+            "files_attached": len(call.attached),
+        }
+        told = {name: value for name, value in further.items() if value}
+        return {"answer": found["answer"], **told} if told else found["answer"]
 
     return Tool(
         name="ask_human",

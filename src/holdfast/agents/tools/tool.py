@@ -53,6 +53,7 @@ class Call(msgspec.Struct, frozen=True):
     context: Context
     tool_call_id: str
     key: str  # names the call in its run for ever, also where a provider uses an id twice
+    attached: list[dict[str, Any]] = []  # media blocks that the model gets beside the result of a tool that asks
     ground: Ground = NOWHERE
     passed: str | None = None  # the rule that a person, a grant or the policy let it pass
 

@@ -171,8 +171,11 @@ def conversation_of(messages: Sequence[ModelMessage], tools: Sequence[str]) -> C
             }
             answers = []
             continue
+        answered = any(isinstance(part, ToolReturnPart) for part in message.parts)
         for part in message.parts:
             if isinstance(part, UserPromptPart):
+                if answered:
+                    continue  # files beside the answer of a tool
                 if said:
                     earlier.append(Exchange(user, said))
                 user, said, answers = _text(part), "", []
