@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.hook_receiver import hook_receiver
 from tests.support.server import running_server
 
 SKILL = """
@@ -93,6 +94,7 @@ def test_a_run_outlives_its_server_and_goes_on_with_the_files_that_it_began_with
     assert total == 2
 
 
+@pytest.mark.slow
 def test_a_file_counts_without_a_restart_and_tells_what_is_wrong_with_it(tmp_path: Path, root: Path) -> None:
     (root / "capabilities/note.keep.yaml").unlink()
     with (
@@ -114,3 +116,30 @@ def test_a_file_counts_without_a_restart_and_tells_what_is_wrong_with_it(tmp_pat
     assert packaged.json()["outputs"] == {"result": "Hello world"}
     assert answer.json()["outputs"] == {"count": 1}
     assert {"notes.keep", "my.skill", "news.briefing", "news.publish"} <= listed
+
+
+@pytest.mark.slow
+def test_the_packaged_skill_posts_once_a_person_has_agreed_over_another_api(tmp_path: Path) -> None:
+    environment = {"HOLDFAST_SKILLS_ROOTS": str(tmp_path), "HOLDFAST_SKILLS_HTTP_ALLOW": "127.0.0.1"}
+    with (
+        hook_receiver() as receiver,
+        running_server(tmp_path / "data", environment=environment) as server,
+        server.client() as client,
+    ):
+        body = {"inputs": {"articles": ["One. Two."], "hook": f"{receiver.url}/briefings"}}
+        waits = client.post("/v1/skills/news.publish/execute", json=body)
+        run_id, asked = waits.json()["run_id"], waits.json()["interrupt"]
+        denied = client.post("/v1/skills/news.publish/execute", json=body).json()["run_id"]
+        client.post(f"/v1/runs/{denied}/deny", json={})
+        client.post(f"/runs/{run_id}/interrupts/{asked['interrupt_id']}", json={"answer": True})
+        done, refused = frames(client, f"/v1/runs/{run_id}/stream"), frames(client, f"/v1/runs/{denied}/stream")
+        posted = receiver.received("/briefings")
+
+    assert (waits.status_code, waits.json()["status"], asked["step_id"]) == (202, "waiting_for_human", "post")
+    assert (asked["question"], asked["default"]) == ("Post this briefing?", "deny")
+    assert [frame["step_id"] for frame in done if frame["type"] == "step_completed"][-2:] == ["brief", "post"]
+    assert "brief/shorten" in {frame["step_id"] for frame in done}
+    assert [frame["type"] for frame in done].count("skill_start") == 1
+    assert done[-1]["outputs"] == {"status_code": 200}
+    assert [item.event for item in posted] == [{"text": "For everyone. One. Two. "}]
+    assert (refused[-1]["status"], refused[-1]["error"]["status"]) == ("failed", 403)

@@ -38,7 +38,7 @@ _TEXT_MAX: Final = 4096
 _OFFSET_MAX: Final = 2**53 - 1
 
 
-@get("/v1/runs", opt={"role": "executor"})
+@get("/v1/runs")
 async def list_runs(request: Call) -> Answer:
     """The runs of skills and capabilities, newest first, page by page."""
     query = request.query("status", "skill_id", "offset", "limit")
@@ -73,14 +73,14 @@ async def _record(request: Call, run: Run) -> dict[str, Any]:
     return record_of(run, await asked_of(request, run), version_of(request, run))
 
 
-@get("/v1/runs/{run_id:str}", opt={"role": "executor"})
+@get("/v1/runs/{run_id:str}")
 async def show_run(request: Call) -> Answer:
     """The record of a run."""
     request.query()
     return json_reply(await _record(request, await find_run(request)))
 
 
-@get("/v1/runs/{run_id:str}/stream", opt={"role": "executor"})
+@get("/v1/runs/{run_id:str}/stream")
 async def stream_run(request: Call) -> Answer:
     """A run's frames from a place on: stored ones, then live ones, up to `done`."""
     query = request.query("from_sequence")
