@@ -265,6 +265,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             description="directories that the assistant's tools may read and write beside a task's own, comma-separated"
         ),
     ] = ()
+    egress_allow: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="hosts that web_fetch and MCP servers may be called at unasked, comma-separated; none: all public ones"
+        ),
+    ] = ()
+    unsandboxed_shell: Annotated[
+        bool,
+        Meta(
+            description="run the assistant's shell without bubblewrap where there is none: with all that this process may do"
+        ),
+    ] = False
+    search_url: Annotated[
+        str | None,
+        Meta(description="where web_search asks: a search that answers JSON as SearXNG's /search does; none: nowhere"),
+    ] = None
     asset_key: Annotated[
         str | None,
         Meta(description="Fernet key that encrypts the credentials of MCP connections; none: nothing connects"),
@@ -311,6 +327,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidSetting("an asset key is 32 bytes in URL-safe base64, as Fernet's are", "asset_key")
         if self.public_url is not None and not re.match(r"https?://[^/\s?#]+[^\s?#]*\Z", self.public_url):
             raise InvalidSetting("public_url is an http or https URL without query", "public_url")
+        if self.search_url is not None and not re.match(r"https?://[^\s]+\Z", self.search_url):
+            raise InvalidSetting("search_url is an http or https URL", "search_url")
         for name in self.metrics:
             if name not in METRICS:
                 raise InvalidSetting(f"there is no group {name!r}; there are {', '.join(METRICS)}", "metrics")
