@@ -27,7 +27,7 @@ from holdfast.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
-from holdfast.model import Failure, Interrupt, Kind, Part, Run, Status, Step
+from holdfast.model import Failure, Run, Status, Step
 from tests.support.skills import capability, skill
 
 RUN = Run(
@@ -147,17 +147,17 @@ def test_who_is_to_come_back_is_told_when() -> None:
 # Runs in this API's words
 
 
-def asked(kind: Kind) -> Interrupt:
-    return Interrupt(interrupt_id="i1", number=1, kind=kind, step="post/ask:confirm", created_at=1, parts=(Part(),))
+def asked(kind: str) -> dict[str, Any]:
+    return {"type": "interrupt", "interrupt_id": "i1", "kind": kind}
 
 
 def test_a_waiting_run_says_what_for() -> None:
     waiting = run(Status.WAITING)
 
-    assert status_of(waiting, [asked(Kind.APPROVAL)]) == "waiting_for_human"
-    assert status_of(waiting, [asked(Kind.TOOL), asked(Kind.APPROVAL)]) == "waiting_for_human"
-    assert status_of(waiting, [asked(Kind.TOOL)]) == "waiting_for_signal"
-    assert status_of(run(Status.QUEUED), []) == status_of(run(Status.RUNNING), [asked(Kind.APPROVAL)]) == "running"
+    assert status_of(waiting, [asked("approval")]) == "waiting_for_human"
+    assert status_of(waiting, [asked("tool"), asked("approval")]) == "waiting_for_human"
+    assert status_of(waiting, [asked("tool")]) == "waiting_for_signal"
+    assert status_of(run(Status.QUEUED), []) == status_of(run(Status.RUNNING), [asked("approval")]) == "running"
 
 
 def test_a_cancelled_run_failed_and_says_that_it_was_cancelled() -> None:

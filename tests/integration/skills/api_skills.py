@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.agents.skill.model import Capability, Confirm, Field, Gate, Safety, Skill
+from holdfast.agents.skill.model import Capability, Client, Confirm, Field, Gate, Safety, Skill
 from tests.support.skills import capability, skill
 from tests.support.skills_server import SkillsServer, skills_server
 
@@ -60,6 +60,7 @@ CAPABILITIES = (
     _text("test.fail"),
     _text("test.trusted", safety=Safety(trust_level="privileged")),
     capability("test.gate", "text:string", "allowed:any"),
+    _text("test.called", bind=Client(tool="crm.find")),
     _text("test.careful", safety=Safety(requires_confirmation=True)),
 )
 
@@ -105,6 +106,7 @@ SKILLS = (
     _one("asks", confirm=Confirm(question="Go on?")),
     _one("expires", confirm=Confirm(question="Go on?", expires_in=0.05, default="deny")),
     _one("careful", "test.careful"),
+    _one("called", "test.called"),
     _one("late", "test.wait", timeout_seconds=0.05),
     _one("wrong", input={"text": 5}),
     _one("gated", pre_gates=(Gate(capability="test.gate"),)),

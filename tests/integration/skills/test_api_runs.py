@@ -141,6 +141,23 @@ async def test_only_what_waits_is_approved(served: Served) -> None:
         assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
 
 
+async def test_a_run_whose_tool_its_caller_executes_waits_for_a_signal(served: Served) -> None:
+    server, _ = served
+
+    reply = await server.post("/v1/skills/called/execute", {"inputs": {"text": "x"}})
+
+    answer = reply.json()
+    asked, run_id = answer["interrupt"], answer["run_id"]
+    assert (reply.status_code, answer["status"]) == (202, "waiting_for_signal")
+    assert (asked["kind"], asked["step_id"], asked["tool_calls"][0]["tool"]) == ("tool", "work", "crm.find")
+    assert (await server.get(f"/v1/runs/{run_id}")).json()["interrupts"] == [asked]
+    run = (await server.get(f"/runs/{run_id}")).json()
+    result = {"call_id": asked["tool_calls"][0]["tool_call_id"], "output": "found"}
+    path = f"/api/agent/skill:called/{run['number']}/tool_responses"
+    assert (await server.post(path, {"results": [result]})).status_code == 200
+    assert (await ended(server, run_id))["outputs"] == {"result": "found"}
+
+
 # Cancelling
 
 

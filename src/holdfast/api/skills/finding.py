@@ -8,9 +8,13 @@ from typing import Final
 
 from holdfast.api.http.call import Call
 from holdfast.api.skills.bodies import concerns
+from holdfast.api.skills.outcome import Asked
 from holdfast.api.skills.runs import is_ours
+from holdfast.api.workflow.webhook_body import event_at
 from holdfast.errors import RunNotFound
+from holdfast.execution.events import interrupt_event
 from holdfast.model import Interrupt, Kind, Run, Status
+from holdfast.model.encoding import decode_event
 
 # A run that only sleeps is looked at so often: it may be cancelled, or the server stop.
 LOOK_SECONDS: Final = 0.25
@@ -41,11 +45,25 @@ def sees(request: Call, run: Run) -> bool:
     return run.caller == request.caller.name or request.caller.has("operator")
 
 
-async def asked_of(request: Call, run: Run) -> list[Interrupt]:
-    """What a run asks, of people or of its caller's process, and what is not answered yet; the oldest first."""
+async def asked_of(request: Call, run: Run) -> list[Asked]:
+    """
+    What a run asks, of people or of its caller's process, and what is not answered yet, as the events that ask it; the
+    oldest first.
+    """
     if run.status not in (Status.RUNNING, Status.WAITING):
         return []
-    return open_questions(await request.runs.store.interrupts(run.number))
+    found = open_questions(await request.runs.store.interrupts(run.number))
+    return [await _event_of(request, run, item) for item in found]
+
+
+async def _event_of(request: Call, run: Run, interrupt: Interrupt) -> Asked:
+    # Which step asks for a round of calls, its event alone tells.
+    if interrupt.kind is Kind.TOOL and interrupt.sequence is not None:
+        event = await event_at(request.runs.journal, run, interrupt.sequence)
+        if event is not None:
+            return event
+    name, own = interrupt_event(interrupt)
+    return decode_event(f'{{"type":"{name}"{own}}}')
 
 
 def open_questions(interrupts: Sequence[Interrupt]) -> list[Interrupt]:
@@ -53,7 +71,7 @@ def open_questions(interrupts: Sequence[Interrupt]) -> list[Interrupt]:
     return [item for item in interrupts if item.is_pending and item.kind is not Kind.TIMER]
 
 
-async def settled(request: Call, run: Run, seconds: float) -> tuple[Run, list[Interrupt]]:
+async def settled(request: Call, run: Run, seconds: float) -> tuple[Run, list[Asked]]:
     """
     The run once it is over or waits for the outside, with what it asks; or as it is after so many seconds, or at a stop.
 

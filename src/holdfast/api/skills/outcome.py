@@ -4,7 +4,7 @@ A run as this API tells of it: the answer of an execution, and the record of a r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -12,21 +12,23 @@ import msgspec
 from holdfast.api.skills.codes import CANCELLED, error_of_run
 from holdfast.api.skills.projection import interrupt_data
 from holdfast.api.skills.runs import facts_of, skill_id_of, trace_of
-from holdfast.execution.events import interrupt_event
-from holdfast.model import Failure, Interrupt, Kind, Run, Status
-from holdfast.model.encoding import decode_event, format_time
+from holdfast.model import Failure, Kind, Run, Status
+from holdfast.model.encoding import format_time
 
 STATUSES: Final = ("running", "waiting_for_human", "waiting_for_signal", "completed", "failed")
+Asked = Mapping[str, Any]
+"""The canonical event of an interrupt that waits for its answer."""
+
 _ENDED: Final = {Status.COMPLETED: "completed", Status.FAILED: "failed", Status.CANCELLED: "failed"}
 
 
-def status_of(run: Run, asked: Sequence[Interrupt]) -> str:
+def status_of(run: Run, asked: Sequence[Asked]) -> str:
     """Where a run stands, in this API's words; `asked` is what waits for an answer."""
     if run.status in _ENDED:
         return _ENDED[run.status]
     if run.status is not Status.WAITING:
         return "running"
-    asks_person = any(item.kind in (Kind.APPROVAL, Kind.QUESTION) for item in asked)
+    asks_person = any(item["kind"] in (Kind.APPROVAL, Kind.QUESTION) for item in asked)
     return "waiting_for_human" if asks_person else "waiting_for_signal"
 
 
@@ -45,7 +47,7 @@ def error_detail(run: Run) -> dict[str, Any] | None:
     return error_of_run(failure.code, failure.message, failure.details)
 
 
-def answer_of(run: Run, asked: Sequence[Interrupt]) -> dict[str, Any]:
+def answer_of(run: Run, asked: Sequence[Asked]) -> dict[str, Any]:
     """The answer of an execution whose run did not fail."""
     answer: dict[str, Any] = {
         "skill_id": skill_id_of(run.agent),
@@ -59,17 +61,14 @@ def answer_of(run: Run, asked: Sequence[Interrupt]) -> dict[str, Any]:
     return answer
 
 
-def interrupt_view(interrupt: Interrupt) -> dict[str, Any]:
-    """What a run asks."""
-    # By way of the event, so that it reads here as in the stream.
-    name, own = interrupt_event(interrupt)
-    event = decode_event(f'{{"type":"{name}"{own}}}')
+def interrupt_view(event: Asked) -> dict[str, Any]:
+    """What a run asks, as in the frame of its event, with the step that asks it."""
     data = interrupt_data(event)
     first = {field: data.pop(field) for field in ("interrupt_id", "kind", "reason", "question")}
     return {**first, "step_id": event.get("step"), **data}
 
 
-def record_of(run: Run, asked: Sequence[Interrupt], version: str | None) -> dict[str, Any]:
+def record_of(run: Run, asked: Sequence[Asked], version: str | None) -> dict[str, Any]:
     """The record of a run."""
     facts, error = facts_of(run), error_detail(run)
     return {

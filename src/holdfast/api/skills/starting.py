@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -15,14 +16,14 @@ from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.skills.bodies import concerns
 from holdfast.api.skills.finding import settled
 from holdfast.api.skills.following import all_frames
-from holdfast.api.skills.outcome import answer_of, error_detail
+from holdfast.api.skills.outcome import Asked, answer_of, error_detail
 from holdfast.api.skills.refusals import SkillsRefusal, wrong_inputs
 from holdfast.api.skills.runs import skill_id_of, trace_of
 from holdfast.api.skills.wishes import Wish
 from holdfast.errors import Stopping
 from holdfast.execution.forking import Inherited
 from holdfast.execution.given import given_step
-from holdfast.model import Interrupt, Run, Status
+from holdfast.model import Run, Status
 from holdfast.runs import StartRequest
 from holdfast.store.base import Started
 
@@ -86,7 +87,7 @@ async def answered(request: Call, run: Run, wish: Wish) -> tuple[Run, dict[str, 
     return run, await with_events(request, run, asked, include_trace=wish.options.include_trace)
 
 
-async def with_events(request: Call, run: Run, asked: list[Interrupt], *, include_trace: bool) -> dict[str, Any]:
+async def with_events(request: Call, run: Run, asked: Sequence[Asked], *, include_trace: bool) -> dict[str, Any]:
     """The answer for a run that did not fail, with all its frames if they are wanted."""
     answer = answer_of(run, asked)
     return answer | {"events": await all_frames(request, run)} if include_trace else answer
