@@ -302,6 +302,43 @@ def test_nor_with_another_protocol(tmp_path: Path, protocol: str, phase: str) ->
         die_and_go_on(tmp_path, model, phase)
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nor_is_a_summary_that_was_made(tmp_path: Path, protocol: str) -> None:
+    """Killed in the summary, and again in the answer behind it: the summary is paid once more, the rest is not."""
+    servers: list[ServerProcess] = []
+
+    def die() -> None:
+        servers[-1].kill()
+
+    with provider(protocol) as model:
+        data, environment = tmp_path / "data", {**model.settings, "HOLDFAST_LEARNING": "false"}
+        in_summary = Reply("They gr", before_end=die, cut=True)
+        in_answer = Reply("Good", before_end=die, cut=True)
+        script: list[Reply | Fault] = [
+            overflow(protocol),
+            in_summary,
+            Reply("They greeted."),
+            in_answer,
+            Reply("Good bye."),
+        ]
+        model.reset(Reply("Hello."), *script)
+        servers.append(start_server(data, agents=None, environment=environment))
+        with servers[0].client() as client:
+            Engine(client).execute("Hello there.", "t")
+            started = client.post("/agents/assistant/runs", params={"thread_id": "t"}, json={"message": "Bye."}).json()
+            servers[0].wait(60)
+        servers.append(start_server(data, agents=None, environment=environment))
+        servers[1].wait(60)
+        with running_server(data, agents=None, environment=environment) as third, third.client(timeout=60) as client:
+            run = client.get(f"/runs/{started['run_id']}?wait=30").json()
+            found = Engine(client).replay(task_id="t")
+
+    assert (run["status"], run["output"]) == ("completed", "Good bye.")
+    assert len(model.requests) == 1 + len(script)
+    assert len(named(found, "compaction_event")) == 1
+
+
 def die_and_go_on(tmp_path: Path, model: Provider, phase: str) -> None:
     """The provider itself tells when: all but the end of the response was sent."""
     servers: list[ServerProcess] = []
