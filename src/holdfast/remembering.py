@@ -1,5 +1,6 @@
 """
-Gives a server's assistants their memory, what learns from their turns, and the tools of MCP servers. Called when the
+Gives a server's assistants their memory, what learns from their turns, the tools of MCP servers, and what decides about
+tool calls. Called when the
 store is open, before the first run.
 """
 
@@ -13,6 +14,7 @@ from holdfast.agents.mcp import Mcp
 from holdfast.agents.models import credentials_of
 from holdfast.agents.models.embedding import ModelEmbedder
 from holdfast.agents.registry import Registry
+from holdfast.agents.tools.gate import Gate
 from holdfast.errors import CapacityError, RunExists, StorageFull
 from holdfast.model import Run
 from holdfast.runs import Caller, Runs, StartRequest
@@ -64,3 +66,10 @@ def add_mcp(programs: Registry, mcp: Mcp) -> None:
     for program in programs:
         if isinstance(program, AssistantProgram):
             program.use_mcp(mcp)
+
+
+def add_gate(programs: Registry, gate: Gate) -> None:
+    """Have the tool calls of the assistants among these decided by this gate."""
+    for program in programs:
+        if isinstance(program, AssistantProgram):
+            program.use_gate(gate)

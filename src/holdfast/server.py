@@ -31,6 +31,9 @@ from holdfast.access import Access
 from holdfast.agents.mcp import Mcp, load_servers
 from holdfast.agents.registry import Registry, check_ids
 from holdfast.agents.target import load_reference
+from holdfast.agents.tools.gate import Gate
+from holdfast.agents.tools.grants import StoredGrants
+from holdfast.agents.tools.policy import load_policy
 from holdfast.api.http.app import build_app
 from holdfast.api.http.auth import (
     DEVELOPMENT_KEY,
@@ -60,7 +63,7 @@ from holdfast.journal import Journal
 from holdfast.listening import bind, url_of
 from holdfast.logs import configure_logging
 from holdfast.rates import RateLimiter
-from holdfast.remembering import add_mcp, add_memory
+from holdfast.remembering import add_gate, add_mcp, add_memory
 from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
@@ -212,6 +215,7 @@ class Server:
         )
         self._mcp_servers = load_servers(settings.catalog)
         self._skilled = Skilled(settings)
+        self._policy = load_policy(settings.catalog)
         self._poster = Poster(_allowed(settings))
         self._webhooks: Webhooks | None = None
         self._stop = asyncio.Event()
@@ -381,6 +385,8 @@ class Server:
             public_url=settings.public_url,
         )
         add_mcp(self._programs, self._services.mcp)
+        self._services.gate = Gate(self._policy, grants=StoredGrants(self._store, self._clock))
+        add_gate(self._programs, self._services.gate)
         check_ids(self._programs.names(), runs.agent_id)
         return runs
 

@@ -11,8 +11,9 @@ import pytest
 from pydantic_ai.messages import ModelRequest, ToolReturnPart, UserPromptPart
 
 from holdfast.agents.assistant import AssistantProgram
-from holdfast.agents.assistant.calls import OUTPUT_CHARACTERS_MAX, input_hash
+from holdfast.agents.assistant.calls import OUTPUT_CHARACTERS_MAX
 from holdfast.agents.assistant.limits import Limits
+from holdfast.agents.assistant.permission import input_hash
 from holdfast.agents.tools import Call, Tool, ToolError, Tools, ask_human_tool, builtin_tools
 from holdfast.agents.tools.now import NowInput, current_time_tool
 from holdfast.model import Kind

@@ -23,6 +23,7 @@ from holdfast.errors import (
     InterruptExpired,
     InvalidOutput,
     OutcomeUnknown,
+    PermissionDenied,
     ReplayDiverged,
     StepFailed,
     ToolCallFailed,
@@ -323,6 +324,38 @@ class Context(Emitting):
         finally:
             self._execution.step_ended(opened)
 
+    async def tool_step(
+        self,
+        name: str,
+        function: Callable[[], Awaitable[Any]],
+        *,
+        key: str,
+        at_most_once: bool,
+        question: Mapping[str, Any],
+    ) -> Any:
+        """
+        For the assistant: an invisible `step` that calls a tool. `question` is what a person is asked, as for `approve`,
+        where a crash left it unknown whether it ran.
+
+        Raises:
+            PermissionDenied: such a question is on record, and was about another input.
+            OutcomeUnknown: a person decided not to call it again.
+        """
+        step_key = self.step_key(name, key)
+        recorded = self.recorded(step_key)
+        if recorded is not None:
+            return raise_recorded(recorded)
+        opened = await self.open_step(step_key, name, at_most_once, True, False, question)
+        if opened.is_settled:
+            return opened.result
+        try:
+            result = await self._call_in_step(step_key, function, (), {})
+            return await self.complete_step(opened, result, side_effects=True)
+        except Exception as exc:  # noqa: BLE001  whatever the function raised is the step's failure
+            await self.fail_step(opened, exc, Retry(1, 0, 1))
+        finally:
+            self._execution.step_ended(opened)
+
     def step_key(self, name: str, key: str | None = None) -> str:
         """The key of the next step of this name, here; for adapters that keep steps by themselves."""
         scope = _scope.get()
@@ -341,7 +374,15 @@ class Context(Emitting):
         self._record.consume(key)
         return step
 
-    async def open_step(self, key: str, name: str, at_most_once: bool, side_effects: bool, visible: bool) -> OpenStep:
+    async def open_step(
+        self,
+        key: str,
+        name: str,
+        at_most_once: bool,
+        side_effects: bool,
+        visible: bool,
+        question: Mapping[str, Any] | None = None,
+    ) -> OpenStep:
         if self._execution.recorded_only:
             raise ReplayDiverged(f"step {key} is not on record")
         known = self._record.step(key)
@@ -349,7 +390,7 @@ class Context(Emitting):
         if known is not None and known.at_most_once:
             # Earlier crashes of this step were asked about, too; nobody will ask for those answers again.
             self._record.consume(key)
-            decision = await self._ask_outcome_unknown(opened)
+            decision = await self._ask_outcome_unknown(opened, question or {})
             if decision.has_output:
                 await self.complete_step(opened, decision.output, side_effects=True)
                 opened.settle(decision.output)
@@ -515,13 +556,21 @@ class Context(Emitting):
 
         Args:
             facts: tool, tool_call_id, input (JSON bytes), rule, input_hash, reason, choices, answer_role.
+
+        Raises:
+            PermissionDenied: a question is on record under this key, and its `input_hash` is another one. Nobody is asked.
         """
+        full = self.step_key("approve", key)
+        known = self._record.interrupt(full)
+        if known is not None and known.input_hash != facts.get("input_hash"):
+            self._record.consume(full)
+            raise PermissionDenied("the input is not the one that a person was asked about")
         part = Part(
             expires_at=self._deadline(expires_in),
             on_expiry="error" if default is None else "default",
             default=None if default is None else _canonical_approval(default),
         )
-        answered = await self._interrupt(self.step_key("approve", key), Kind.APPROVAL, part, question=question, **facts)
+        answered = await self._interrupt(full, Kind.APPROVAL, part, question=question, **facts)
         value = decode_result(answered.answer or b"{}")
         return Approval(
             approved=value["approved"],
@@ -533,7 +582,16 @@ class Context(Emitting):
             caller=answered.caller,
         )
 
-    async def _ask_outcome_unknown(self, opened: OpenStep) -> Approval:
+    def asked(self, key: str) -> Interrupt | None:
+        """For the assistant: what an earlier execution asked under this key."""
+        return self._record.interrupt(self.step_key("", key))
+
+    def is_begun(self, key: str) -> bool:
+        """For the assistant: whether an earlier execution did what this step does, or began it and must not twice."""
+        step = self._record.step(self.step_key("", key))
+        return step is not None and (step.is_recorded or step.at_most_once or bool(step.output))
+
+    async def _ask_outcome_unknown(self, opened: OpenStep, facts: Mapping[str, Any]) -> Approval:
         """Asked inside of the step's key, so that whoever finds the step recorded has consumed the question too."""
         scope = _scope.get()
         key = opened.key if scope is None else opened.key.removeprefix(f"{scope}/")
@@ -541,9 +599,7 @@ class Context(Emitting):
             f"The process died while {opened.name} was under way, and it is not known whether it was done. "
             "Run it again?",
             key=f"{key}/outcome_unknown#{opened.attempt}",
-            reason="outcome_unknown",
-            rule="outcome_unknown",
-            tool=opened.name,
+            **{"reason": "outcome_unknown", "rule": "outcome_unknown", "tool": opened.name, **facts},
         )
 
     async def sleep_until(self, when: datetime | float) -> None:

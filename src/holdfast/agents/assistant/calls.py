@@ -1,7 +1,7 @@
 """
 Tool calls as steps: permitted once, carried out once, then found in the record.
 
-A call goes through three gates, each of which the record remembers: a person permits it (an interrupt), the tool runs
+A call goes through three gates, each of which the record remembers: it is permitted (`permission.py`), the tool runs
 (a step under the call's id), its result is told (the event `tool_result`, inside of that step). Whatever goes wrong
 becomes the call's result and the turn goes on; only what ends the whole execution passes through.
 """
@@ -9,9 +9,6 @@ becomes the call's result and the turn goes on; only what ends the whole executi
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -22,6 +19,7 @@ from pydantic_ai.toolsets.abstract import AbstractToolset, ToolsetTool
 from pydantic_core import SchemaValidator, core_schema
 
 from holdfast.agents.assistant.history import user_content
+from holdfast.agents.assistant.permission import Wanted, outcome_question, pass_gate, wanted
 from holdfast.agents.assistant.turn import Turn
 from holdfast.agents.tools import Call, Tool, ToolError, Tools
 from holdfast.errors import (
@@ -37,12 +35,9 @@ from holdfast.errors import (
 )
 from holdfast.execution.client_tools import ClientTool
 from holdfast.execution.codec import encode_result
-from holdfast.model.encoding import repair_value
 
 # About what a model reads of one result without losing its thread; a result is one event, too.
 OUTPUT_CHARACTERS_MAX = 64 * 1024
-# A question is read by a person; the whole input stands beside it.
-QUESTION_CHARACTERS_MAX = 2_000
 
 # Failures are results; it is the turn's limit on model requests that ends a loop of them.
 RETRIES_MAX = 1_000_000
@@ -123,9 +118,18 @@ async def ask_caller(turn: Turn, tool: ClientTool, tool_call_id: str, arguments:
     Raises:
         ToolFailed: it failed, nobody answered in time, or the arguments do not fit; the model reads why.
     """
+    call = Call(turn.context, tool_call_id, turn.call_key(tool_call_id))
+    ours = Tool[Any](name=tool.full_name, description=tool.description, input=dict, function=_never_here)
     try:
-        key = f"call:{turn.call_key(tool_call_id)}"
-        return await turn.context.have_called(tool.full_name, arguments, key=key, may_wait=True)
+        passage = await pass_gate(turn, call, wanted(ours, arguments))
+    except ToolError as exc:
+        outcome = await _record(ours, call, Outcome(tool_call_id, error=exc.code, message=exc.message))
+        raise ToolFailed(f"{outcome.error}: {outcome.message}") from exc
+    if passage.has_output:
+        outcome = await _record(ours, call, _bounded(call, passage.output))
+        return outcome.output if isinstance(outcome.output, str) else encode_result(outcome.output, what="it").decode()
+    try:
+        return await turn.context.have_called(tool.full_name, arguments, key=f"call:{call.key}", may_wait=True)
     except ToolDenied as exc:
         raise ToolFailed(f"{exc.code}: {exc.message}") from exc
     except ToolCallFailed as exc:
@@ -134,41 +138,49 @@ async def ask_caller(turn: Turn, tool: ClientTool, tool_call_id: str, arguments:
         raise ToolFailed(f"invalid_input: {exc}") from exc
 
 
+async def _never_here(_: Call, __: Any) -> Any:
+    raise AssertionError("the caller of the run executes its tools")
+
+
 async def carry_out(turn: Turn, tool: Tool[Any], tool_call_id: str, arguments: dict[str, Any]) -> Outcome:
     """Carry a call out, or find what came of it. Cancelled, it is carried out again at the next execution."""
-    key = turn.call_key(tool_call_id)
-    call = Call(turn.context, tool_call_id, key)
+    call = Call(turn.context, tool_call_id, turn.call_key(tool_call_id))
+    want = wanted(tool, arguments)
     try:
         if not turn.context.is_tool_allowed(tool.name):
             raise ToolError(ToolDenied.code, f"the agent's policy does not allow {tool.name}")
-        read = tool.read(arguments)
-        if tool.requires_permission and not turn.is_granted(tool):
-            given = await _ask_permission(turn, tool, call, arguments)
-            if given is not None:
-                return await _record(tool, call, given)
+        passage = await pass_gate(turn, call, want)
+        if passage.has_output:
+            return await _record(tool, call, _bounded(call, passage.output))
+        call = msgspec.structs.replace(call, ground=passage.ground, passed=passage.passed)
         if tool.asks:
-            outcome = await _record(tool, call, await _attempt(tool, call, read))
+            outcome = await _record(tool, call, await _attempt(tool, call, want.read()))
             turn.attached[tool_call_id] = call.attached
             return outcome
     except ToolError as exc:
         return await _record(tool, call, Outcome(tool_call_id, error=exc.code, message=exc.message))
     async with turn.slots:
-        return await _run(tool, call, read)
+        return await _run(turn, want, call)
 
 
-async def _run(tool: Tool[Any], call: Call, input: Any) -> Outcome:
+async def _run(turn: Turn, want: Wanted, call: Call) -> Outcome:
     """Run the tool in its step."""
+    tool = want.tool
 
     async def work() -> dict[str, Any]:
-        outcome = await _attempt(tool, call, input)
+        outcome = await _attempt(tool, call, want.read())
         await _tell(tool, call, outcome)
         return _recorded(outcome)
 
     try:
-        recorded = await call.context.step(
-            tool.name, work, key=f"tool:{call.key}", visible=False, at_most_once=tool.at_most_once
+        recorded = await call.context.tool_step(
+            tool.name,
+            work,
+            key=f"tool:{call.key}",
+            at_most_once=tool.at_most_once,
+            question=outcome_question(turn, call, want),
         )
-    except OutcomeUnknown as exc:
+    except (OutcomeUnknown, PermissionDenied) as exc:
         unknown = Outcome(call.tool_call_id, error=exc.code, message=exc.message)
         return await _record(tool, call, unknown, step="outcome")
     try:
@@ -235,47 +247,3 @@ async def _tell(tool: Tool[Any], call: Call, outcome: Outcome) -> None:
     else:
         fields |= {"error": outcome.error, "message": outcome.message}
     await call.context.event("tool_result", **fields)
-
-
-# Permission
-
-
-async def _ask_permission(turn: Turn, tool: Tool[Any], call: Call, arguments: Mapping[str, Any]) -> Outcome | None:
-    """
-    Ask whether the call may be made. None: it may, with just these arguments. Else the outcome that a person gave.
-
-    Raises:
-        ToolError: it may not (`permission_denied`).
-    """
-    approval = await call.context.approve(
-        _question(tool, arguments),
-        expires_in=turn.limits.hitl_expires_seconds,
-        default=False,
-        key=f"approve:{call.key}",
-        tool=tool.name,
-        tool_call_id=call.tool_call_id,
-        input=_compact(arguments).encode(),
-        rule=tool.rule,
-        input_hash=input_hash(tool.name, arguments),
-        choices=("yes", "no", "always"),
-    )
-    if not approval.approved:
-        reason = approval.note or ("nobody answered in time" if approval.by == "expiry" else "a person said no")
-        raise ToolError(PermissionDenied.code, reason)
-    if approval.remember:
-        turn.grant(tool)
-    return _bounded(call, approval.output) if approval.has_output else None
-
-
-def input_hash(tool: str, arguments: Mapping[str, Any]) -> str:
-    """SHA-256 of `{"input":…,"tool":…}` with sorted keys and no spaces: what a permission is good for."""
-    return hashlib.sha256(_compact({"input": arguments, "tool": tool}).encode()).hexdigest()
-
-
-def _question(tool: Tool[Any], arguments: Mapping[str, Any]) -> str:
-    text = f"Allow {tool.name} to run: {_compact(arguments)}"
-    return text if len(text) <= QUESTION_CHARACTERS_MAX else text[: QUESTION_CHARACTERS_MAX - 1] + "…"
-
-
-def _compact(value: Mapping[str, Any]) -> str:
-    return json.dumps(repair_value(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -35,6 +35,7 @@ from holdfast.agents.assistant.turn import Turn
 from holdfast.agents.mcp import Mcp, remote_tools_of
 from holdfast.agents.models.failures import ModelFailed
 from holdfast.agents.tools import Tools
+from holdfast.agents.tools.gate import Gate
 from holdfast.execution.context import Context
 from holdfast.execution.given import OUTPUT_SCHEMA
 from holdfast.execution.program import Result
@@ -61,6 +62,7 @@ class Loop:
         client_tools: Sequence[str] = (),
         memory: Memory | None = None,
         mcp: Mcp | None = None,
+        gate: Gate | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._model = model
@@ -69,6 +71,7 @@ class Loop:
         self._client_tools = client_tools
         self._memory = memory
         self._mcp = mcp
+        self._gate = gate or Gate()
         self._toolset = RecordedTools(tools)
         self._settings = _settings(model, max_tokens)
         self._limits = limits
@@ -92,7 +95,9 @@ class Loop:
             ModelFailed: the provider did not answer.
         """
         client_tools = await client_tools_of(context, self._client_tools, self._tools)
-        turn = Turn(context, self._tools, client_tools, await remote_tools_of(context, self._mcp), self._limits)
+        turn = Turn(
+            context, self._tools, client_tools, await remote_tools_of(context, self._mcp), self._limits, self._gate
+        )
         history = model_messages(await context.history())
         recalled = await recall(context, self._memory, text)
         wanted = context.given(OUTPUT_SCHEMA)

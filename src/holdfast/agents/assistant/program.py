@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, credentials_of, is_offline
 from holdfast.agents.tools import Tools, builtin_tools, memory_tools
+from holdfast.agents.tools.gate import Gate
 from holdfast.execution.codec import encode_result
 from holdfast.execution.context import Context
 from holdfast.execution.program import Result
@@ -92,6 +93,7 @@ class AssistantProgram:
         self._memory: Memory | None = None
         self._learn: Learn | None = None
         self._mcp: Mcp | None = None
+        self._gate = Gate()
         self._model, self._key, self._url = model, key, url
         self._fallback = fallback
         self._instructions = instructions
@@ -110,6 +112,11 @@ class AssistantProgram:
         """Offer the tools of connected MCP servers; called before the first turn. Tools that were given stay alone."""
         if not self._has_own_tools:
             self._mcp = mcp
+
+    def use_gate(self, gate: Gate) -> None:
+        """Have calls decided by the policy and the grants of this one; called before the first turn on a store."""
+        self._gate = gate
+        self._loop = None  # one that was made for another store
 
     def use_memory(self, memory: Memory) -> None:
         """Remember, from the next turn on; called before the first one. Tools that were given are not added to."""
@@ -171,6 +178,7 @@ class AssistantProgram:
             client_tools=self.client_tools,
             memory=self._memory,
             mcp=self._mcp,
+            gate=self._gate,
         )
 
 

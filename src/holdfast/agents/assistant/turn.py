@@ -14,6 +14,8 @@ from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 
 from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.tools import Tool, Tools
+from holdfast.agents.tools.gate import Gate
+from holdfast.agents.tools.tool import NOWHERE, Ground
 from holdfast.errors import BudgetExceeded
 
 if TYPE_CHECKING:
@@ -34,12 +36,14 @@ class Turn:
         client_tools: Mapping[str, ClientTool] | None = None,
         remote_tools: Mapping[str, Tool[Any]] | None = None,
         limits: Limits = STANDARD,
+        gate: Gate | None = None,
     ) -> None:
         self.context = context
         self.tools = tools
         self.client_tools = client_tools or {}  # what the caller executes, by the names that the model knows
         self.remote_tools = remote_tools or {}  # of MCP servers, by the names that the model knows
         self.limits = limits
+        self.gate = gate or Gate()
         self.slots = asyncio.Semaphore(limits.tools_at_once)
         self.requests = 0
         self.blocks = 0  # content blocks of the responses so far; the next one begins here
@@ -49,8 +53,7 @@ class Turn:
         self._texts: list[str] = []
         self._seen: Counter[str] = Counter()
         self._keys: dict[str, str] = {}
-        self._granted: set[tuple[str, str]] = set()
-        self._granted_now: set[tuple[str, str]] = set()
+        self._ground: Ground | None = None
 
     @property
     def text(self) -> str:
@@ -81,8 +84,15 @@ class Turn:
                 self._seen[part.tool_call_id] += 1
                 count = self._seen[part.tool_call_id]
                 self._keys[part.tool_call_id] = part.tool_call_id if count == 1 else f"{part.tool_call_id}#{count}"
-        self._granted |= self._granted_now
-        self._granted_now.clear()
+
+    async def ground(self, tool: Tool[Any]) -> Ground:
+        """Where this tool may read and write, if it does."""
+        if not tool.uses_files:
+            return NOWHERE
+        if self._ground is None:
+            run, gate = self.context.execution.run, self.gate
+            self._ground = await self.context.execution.insist(lambda: gate.ground(run))
+        return self._ground
 
     def add_usage(self, usage: Mapping[str, int]) -> None:
         """Count what a request cost."""
@@ -107,18 +117,6 @@ class Turn:
     def call_key(self, tool_call_id: str) -> str:
         """Names a call for ever. Some providers use the same ids in each response; ours may not be the same."""
         return self._keys.get(tool_call_id, tool_call_id)
-
-    def grant(self, tool: Tool[object]) -> None:
-        """
-        A person said `always`.
-
-        It counts from the next response on: calls of one response ask in parallel, and executed again they must ask
-        the same questions as before, whichever was answered first.
-        """
-        self._granted_now.add((tool.name, tool.rule))
-
-    def is_granted(self, tool: Tool[object]) -> bool:
-        return (tool.name, tool.rule) in self._granted
 
 
 def usage_of(response: ModelResponse) -> dict[str, int]:

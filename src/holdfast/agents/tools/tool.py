@@ -55,7 +55,7 @@ class Call(msgspec.Struct, frozen=True):
     key: str  # names the call in its run for ever, also where a provider uses an id twice
     attached: list[dict[str, Any]] = []  # media blocks that the model gets beside the result of a tool that asks
     ground: Ground = NOWHERE
-    passed: str | None = None  # the rule that a person, a grant or the policy let it pass
+    passed: Reason | None = None  # what its guard finds in the input, and what was let through
 
 
 class Tool(msgspec.Struct, Generic[Input], frozen=True, kw_only=True):
@@ -73,6 +73,7 @@ class Tool(msgspec.Struct, Generic[Input], frozen=True, kw_only=True):
     requires_permission: bool = False  # a person is asked before every call
     rule: str = "requires_permission"  # why they are asked
     high_cost: bool = False  # a person is asked, too
+    uses_files: bool = False  # its calls have a ground: the workspace of the task, and the roots
     guard: Callable[[Input, Ground], Reason | None] | None = None  # finds in an input why a person is to be asked
     at_most_once: bool = False  # after a crash in the middle a person is asked whether to run it again
     asks: bool = False  # it asks a person through the context, and so runs outside of a step

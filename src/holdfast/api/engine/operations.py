@@ -199,4 +199,15 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         },
         refusals=(409, 507),
     ),
+    "DELETE /tasks/{task_id}/grants": Operation(
+        parameters=(IDEMPOTENCY,),
+        answers={
+            200: Answers(
+                "Every `always` of the task has ended.",
+                object_of("*", status={"const": "deleted"}, task_id=ANYTHING),
+                {"status": "deleted", "task_id": "demo-001"},
+            )
+        },
+        refusals=(507,),
+    ),
 }

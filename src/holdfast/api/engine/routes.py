@@ -10,7 +10,7 @@ from holdfast.api.engine.hitl import pending, respond
 from holdfast.api.engine.operations import OPERATIONS, SCHEMAS
 from holdfast.api.engine.refusals import render
 from holdfast.api.engine.replay import replay
-from holdfast.api.engine.tasks import delete_task, messages, task, tasks
+from holdfast.api.engine.tasks import delete_grants, delete_task, messages, task, tasks
 from holdfast.api.http.routing import Api
 from holdfast.api.http.strict_json import INT64_MAX
 
@@ -22,7 +22,7 @@ def engine() -> Api:
     return Api(
         name="engine",
         handlers=(
-            *(execute, replay, cancel, respond, pending, tasks, task, messages, delete_task),
+            *(execute, replay, cancel, respond, pending, tasks, task, messages, delete_task, delete_grants),
             *memory.HANDLERS,
             *feedback.HANDLERS,
             *assets.HANDLERS,

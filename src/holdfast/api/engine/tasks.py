@@ -1,4 +1,4 @@
-"""`GET /tasks`, `GET /tasks/{task_id}`, its messages, and `DELETE /tasks/{task_id}`."""
+"""`GET /tasks`, `GET /tasks/{task_id}`, its messages, and the DELETE of a task or of its grants."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from litestar import delete, get
 
+from holdfast.agents.tools.grants import GivenGrant
 from holdfast.api.engine import fields
 from holdfast.api.engine.codes import engine_code
 from holdfast.api.engine.finding import active_turn, find_task, why_busy
@@ -60,12 +61,13 @@ async def task(request: Call) -> asgi.Answer:
     runs, caller, task_id = request.runs, request.caller, _task_id(request)
     thread = await find_task(runs, caller, task_id)
     pending = [await shown_request(runs, item) for item in await runs.pending(caller, thread_id=task_id)]
+    grants = await request.services.permissions.grants.of_task(caller.tenant, task_id)
     turns = await runs.list(RunQuery(tenant=caller.tenant, thread_id=task_id, limit=TURNS_MAX))
     return json_reply(
         {
             **await _shown_task(runs, thread),
             "pending": [item for item in pending if item is not None],
-            "grants": [],
+            "grants": [_shown_grant(given) for given in grants],
             "working_memory": await runs.memory.working(caller.tenant, task_id),
             "turns": [_shown_turn(run) for run in turns],
         }
@@ -108,6 +110,19 @@ async def delete_task(request: Call) -> asgi.Answer:
     return await once(request, query, None, work)
 
 
+@delete("/tasks/{task_id:str}/grants", opt={"role": "operator"}, status_code=200)
+async def delete_grants(request: Call) -> asgi.Answer:
+    """End every `always` of a task; what asked before asks again."""
+    query, task_id = request.query(), _task_id(request)
+
+    async def work() -> Reply:
+        await find_task(request.runs, request.caller, task_id)
+        await request.services.permissions.grants.end(request.caller.tenant, task_id)
+        return json_reply({"status": "deleted", "task_id": task_id})
+
+    return await once(request, query, None, work)
+
+
 def _task_id(request: Call) -> str:
     return str(fields.task_id(request.path_value("task_id"), "task_id"))
 
@@ -133,6 +148,17 @@ async def _shown_task(runs: Runs, thread: Thread) -> dict[str, Any]:
         "last_timestamp": msgspec.Raw(milliseconds(thread.last_timestamp).encode()),
         "created_at": format_time(thread.created_at),
         "updated_at": format_time(thread.updated_at),
+    }
+
+
+def _shown_grant(given: GivenGrant) -> dict[str, Any]:
+    return {
+        "tool": given.grant.tool,
+        "rule": given.grant.rule,
+        "host": given.grant.host,
+        "turn_id": given.run_id,
+        "by": given.by,
+        "created_at": format_time(given.at),
     }
 
 

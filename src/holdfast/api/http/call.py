@@ -14,6 +14,7 @@ from litestar import Request
 from holdfast.access import Access
 from holdfast.agents.mcp import Mcp
 from holdfast.agents.skill.lookup import Lookup
+from holdfast.agents.tools.gate import Gate
 from holdfast.api.http.asgi import Receive, Scope, connection_of, exchange_of
 from holdfast.api.http.auth import Authenticator, Grant
 from holdfast.api.http.body import has_body, header, read_body, read_json_body
@@ -53,6 +54,7 @@ class Services(msgspec.Struct, kw_only=True):
     opened: Runs | None = None
     webhooks: Webhooks | None = None  # set together with `opened`
     mcp: Mcp | None = None  # set before `opened`
+    gate: Gate | None = None  # of the assistant's tools; set before `opened`
     library: Lookup | None = None  # of skills and capabilities; set before `opened`
     notices: tuple[str, ...] = ()  # what the store cannot keep of what is promised, as its user allowed
 
@@ -91,6 +93,18 @@ class Services(msgspec.Struct, kw_only=True):
         if self.opened is None or self.mcp is None:
             raise NotReady("the server is starting; try again", retry_after=1)
         return self.mcp
+
+    @property
+    def permissions(self) -> Gate:
+        """
+        What decides about the tool calls of the assistant.
+
+        Raises:
+            NotReady: as for `runs`.
+        """
+        if self.opened is None or self.gate is None:
+            raise NotReady("the server is starting; try again", retry_after=1)
+        return self.gate
 
     @property
     def skills(self) -> Lookup:
