@@ -194,3 +194,12 @@ async def test_each_merge_strategy_joins_a_second_write_its_own_way(tmp_path: Pa
     }
     assert shown(events)[-2:] == ["step_failed s1", "error"]
     assert "'outputs.x' was written by step 's0' already" in events[-1]["error"]
+
+
+async def test_a_hundred_independent_steps_need_few_commits(tmp_path: Path) -> None:
+    steps = [{"id": f"s{n}", "uses": "note", "input": {"value": n}, "depends_on": []} for n in range(100)]
+    async with skilled(tmp_path, [skill("wide", *steps)], [NOTE], FUNCTIONS) as running:
+        run, _ = await running.run("skill:wide")
+        segments = await running.kernel.store.segments(run.number, after=-1, bytes_max=1 << 30)
+
+    assert len(segments) <= 20
