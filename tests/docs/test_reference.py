@@ -20,7 +20,8 @@ from holdfast.api.engine.refusals import answer_of
 from holdfast.api.http.errors import HttpError, MethodNotAllowed, UnknownParameter
 from holdfast.api.http.routing import Api, Refusal
 from holdfast.errors import ExecutionError, HoldfastError
-from holdfast.settings import ALIASES, InvalidSetting, described
+from holdfast.settings import InvalidSetting
+from holdfast.variables import ALIASES, described
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"

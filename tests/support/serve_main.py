@@ -10,7 +10,8 @@ import msgspec
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.registry import registry_of
 from holdfast.server import Listening, serve
-from holdfast.settings import Settings, load_settings
+from holdfast.settings import Settings
+from holdfast.variables import load_settings
 
 
 def main() -> None:

@@ -21,7 +21,8 @@ from holdfast.access import ALGORITHMS, PERMISSIONS, Role
 from holdfast.dockfile import InvalidDockfile, Plan, keys, read_dockfile
 from holdfast.dockfile.checking import type_of
 from holdfast.rates import Rate
-from holdfast.settings import Settings, load_settings
+from holdfast.settings import Settings
+from holdfast.variables import load_settings
 
 PEM = rsa.generate_private_key(65537, 2048).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 ENVIRONMENT = {

@@ -15,7 +15,8 @@ from holdfast.api.http.origins import Origins
 from holdfast.api.http.query import read_query
 from holdfast.api.http.routing import normal_path, owner_of
 from holdfast.errors import Unauthenticated
-from holdfast.settings import InvalidSetting, Settings, described, load_settings
+from holdfast.settings import InvalidSetting, Settings
+from holdfast.variables import described, load_settings
 
 # Queries
 

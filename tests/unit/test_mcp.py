@@ -19,8 +19,9 @@ from holdfast.clock import HeldClock
 from holdfast.errors import AssetNotFound, InvalidState, McpConnectionFailed, NotConfigured
 from holdfast.ids import SeededIds
 from holdfast.model import Record
-from holdfast.settings import InvalidSetting, load_settings
+from holdfast.settings import InvalidSetting
 from holdfast.store.base import Store
+from holdfast.variables import load_settings
 
 KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 HTTP: dict[str, Any] = {"transport": "streamable_http", "url": "https://x.example/mcp"}

@@ -14,7 +14,8 @@ from holdfast.agents.models.names import PROVIDERS
 from holdfast.cli.env_file import read_env_file
 from holdfast.cli.served import assistant_of
 from holdfast.dockfile.problems import InvalidDockfile
-from holdfast.settings import InvalidSetting, Settings, load_settings, unknown_variables, with_env_file
+from holdfast.settings import InvalidSetting, Settings
+from holdfast.variables import load_settings, unknown_variables, with_env_file
 
 FERNET = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 

@@ -17,7 +17,8 @@ import msgspec
 
 from holdfast.cli.env_file import read_env_file
 from holdfast.cli.screen import CliError
-from holdfast.settings import Settings, load_settings
+from holdfast.settings import Settings
+from holdfast.variables import load_settings
 
 SERVER_FILE = "server.json"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from holdfast.settings import with_env_file
+from holdfast.variables import with_env_file
 
 
 def read_env_file() -> None:

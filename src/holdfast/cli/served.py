@@ -20,7 +20,8 @@ from holdfast.agents.models import check_model, credentials_of
 from holdfast.agents.registry import ASSISTANT, Registry, registry_of
 from holdfast.agents.target import TargetError, is_dockfile
 from holdfast.cli.env_file import read_env_file
-from holdfast.settings import PREFIX, Settings, load_settings, unknown_variables
+from holdfast.settings import Settings
+from holdfast.variables import PREFIX, load_settings, unknown_variables
 
 NO_FLAGS: Final[Mapping[str, Any]] = {}
 

@@ -28,10 +28,10 @@ from holdfast.api.http.reply import Reply
 from holdfast.errors import HoldfastError, RateLimited, Stopping
 from holdfast.execution.program import Program
 from holdfast.server import Server
-from holdfast.settings import load_settings
 from holdfast.testing.faults import FakeTransport, Faults, RequestFault, StreamFault
 from holdfast.testing.network import Network
 from holdfast.testing.script import Happenings, ScriptedAgent
+from holdfast.variables import load_settings
 
 START_SECONDS = 30
 
