@@ -104,6 +104,8 @@ def _bind(table: Table, inputs: dict[str, Field], outputs: dict[str, Field], *, 
         table.report.error("unbound_capability", ("bind",) if table.has("bind") else (), message)
         return None
     bind = Table(table.report, ("bind",), value, code="bad_binding")
+    if not isinstance(value, dict):
+        return None
     kinds = (*KINDS, "builtin") if is_packaged else KINDS
     for key in bind.values:
         if key not in kinds:

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
@@ -114,8 +114,8 @@ class Library:
         if target in snapshot.definitions:
             return snapshot.definitions[target]
         kind, _, name = target.partition(":")
-        known: Mapping[str, object] = snapshot.linked.skills if kind == "skill" else snapshot.linked.capabilities
-        if name not in known:
+        skills, capabilities = snapshot.linked.skills, snapshot.linked.capabilities
+        if not ((kind == "skill" and name in skills) or (kind == "capability" and name in capabilities)):
             raise self._refusal(snapshot, kind, name)
         found = snapshot.definitions[target] = define(target, snapshot.linked)
         return found
@@ -124,7 +124,7 @@ class Library:
         if kind == "skill":
             problems = [problem for problem in snapshot.problems if problem.skill_id == name]
         else:
-            problems = snapshot.broken_capabilities.get(name, [])
+            problems = snapshot.broken_capabilities.get(name, []) if kind == "capability" else []
         errors = [problem for problem in problems if problem.severity == "error"]
         if not errors:
             return SkillNotFound(f"there is no {kind} {name!r}")

@@ -185,29 +185,34 @@ class _Linker:
         if file.skill is None:
             return
         report = self._report(file, name)
+        # Of a step with errors only what it names is looked for: what it gives and takes may be what is wrong with it.
+        unsound = {problem.step_id for problem in file.problems if problem.severity == "error"}
         steps = []
         for index, step in enumerate(file.skill.steps):
             report.step_id = step.id
-            steps.append(self._check_step(report, _index(file, step, index), step))
+            at = _index(file, step, index)
+            steps.append(self._check_step(report, at, step, is_sound=step.id not in unsound))
         report.step_id = None
         is_same = all(new is old for new, old in zip(steps, file.skill.steps, strict=True))
         self._bound[name] = file.skill if is_same else msgspec.structs.replace(file.skill, steps=tuple(steps))
         if report.has_errors:
             self._broken.add(f"skill:{name}")
 
-    def _check_step(self, report: Report, index: int, step: Step) -> Step:
+    def _check_step(self, report: Report, index: int, step: Step, *, is_sound: bool) -> Step:
         path: Path = ("steps", index)
         for phase, gates in (("pre", step.pre_gates), ("post", step.post_gates)):
             for number, gate in enumerate(gates):
                 self._check_gate(report, (*path, "config", "gates", phase, number), gate)
         if step.skill is not None:
-            return self._check_nested(report, path, step)
+            return self._check_nested(report, path, step, is_sound=is_sound)
         if not step.uses:
             return step
         own = self._find(report, (*path, "uses"), step.uses)
         called = [(step.uses, own)]
         if step.router is not None or step.scatter is not None:
             called = [(name, self._find(report, place, name)) for place, name in _places(path, step)]
+        if not is_sound:
+            return step
         capabilities = [capability for _, capability in called if capability is not None]
         for capability in dict.fromkeys(capability.id for capability in capabilities):
             self._check_call(report, path, step, next(one for one in capabilities if one.id == capability))
@@ -229,7 +234,7 @@ class _Linker:
                 "bad_control", (*path, "config", "stream"), f"{capability.id} has {what}, which excludes stream"
             )
 
-    def _check_nested(self, report: Report, path: Path, step: Step) -> Step:
+    def _check_nested(self, report: Report, path: Path, step: Step, *, is_sound: bool) -> Step:
         name = step.skill or ""
         file = self._skills.get(name)
         if file is None:
@@ -239,7 +244,7 @@ class _Linker:
             return step
         if file.skill is None or file.is_broken:
             report.error("unknown_skill", (*path, "uses"), f"the skill {name!r} has errors: see {file.name}")
-        if file.skill is None:
+        if file.skill is None or not is_sound:
             return step
         _check_given(report, path, step, file.skill.inputs, step.uses)
         _warn_of_outputs(report, path, step, set(file.skill.outputs), step.uses)
