@@ -8,7 +8,8 @@ of two was quicker.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from holdfast.agents.skill.expressions import Lookup, parse
 from holdfast.agents.skill.model import Gate, Skill, Step
@@ -30,6 +31,9 @@ from holdfast.agents.skill.references import (
     texts_in,
 )
 from holdfast.agents.skill.yaml_text import Path, Place
+
+Where = Callable[[], Place]
+"""A place that is looked for only if something is told about it: that means reading the file once more."""
 
 
 def check_graph(report: Report, skill: Skill) -> bool:
@@ -119,7 +123,9 @@ def check_flow(report: Report, skill: Skill) -> None:
 
 class _Flow:
     def __init__(self, report: Report, skill: Skill) -> None:
+        assert report.document is not None
         self._report = report
+        self._document = report.document
         self._skill = skill
         self._names = names_of(skill)
         self._ancestors = ancestors_of(skill.steps)
@@ -145,20 +151,17 @@ class _Flow:
         for field, text in step.output.items():
             place: Path = (*path, "output", field)
             # Targets are written in their order, so that what an earlier one wrote can be copied.
-            self._check_read(step, parse_field(field), self._report_key(place), is_own_fine=is_copied)
+            where = partial(self._document.key, place)
+            self._check_read(step, parse_field(field), where, is_own_fine=is_copied)
             self._check_target(step, parse_target(text), place)
             is_copied = True
         for phase, gates in (("pre", step.pre_gates), ("post", step.post_gates)):
             for number, gate in enumerate(gates):
                 check_gate_input(self._report, (*path, "config", "gates", phase, number, "input"), gate, phase)
 
-    def _report_key(self, path: Path) -> Place:
-        return self._report.document.key(path) if self._report.document else (1, 1)
-
     def _check_lookup(self, step: Step, path: Path, lookup: Lookup, is_own_fine: bool) -> None:
-        document = self._report.document
-        place = document.inside(path, lookup.column) if document else (1, 1)
-        self._check_read(step, lookup.reference, place, is_own_fine=is_own_fine)
+        where = partial(self._document.inside, path, lookup.column)
+        self._check_read(step, lookup.reference, where, is_own_fine=is_own_fine)
 
     def _check_text(self, step: Step, path: Path, text: str, names: list[str]) -> None:
         try:
@@ -167,35 +170,36 @@ class _Flow:
             self._report.error("bad_reference", path, f"{exc}; a text that is meant as it stands is {{$literal: …}}")
             return
         if reference is not None:
-            place = self._report.document.at(path) if self._report.document else (1, 1)
-            self._check_read(step, reference, place, is_own_fine=False)
+            self._check_read(step, reference, partial(self._document.at, path), is_own_fine=False)
 
-    def _check_read(self, step: Step, reference: Reference, place: Place, *, is_own_fine: bool) -> None:
+    def _check_read(self, step: Step, reference: Reference, where: Where, *, is_own_fine: bool) -> None:
         if reference.namespace in (ITEM, PRODUCED, FRAME):
             return
         if reference.namespace == INPUTS:
-            self._check_input(reference, place)
+            self._check_input(reference, where)
             return
         if reference.namespace == STEPS:
             writers = [reference.path[0]] if reference.path[0] in self._bits else []
             if not writers:
                 near = nearest(reference.path[0], self._bits)
-                self._report.at(place, "unknown_step", f"{reference}: there is no such step; the nearest is {near!r}")
+                self._report.at(where(), "unknown_step", f"{reference}: there is no such step; the nearest is {near!r}")
                 return
         else:
             writers = self._writers_of(reference)
             if not writers:
-                self._report.at(place, "unknown_variable", f"no step writes {reference}{self._near_target(reference)}")
+                self._report.at(
+                    where(), "unknown_variable", f"no step writes {reference}{self._near_target(reference)}"
+                )
                 return
-        self._check_order(step, reference, writers, place, is_own_fine=is_own_fine)
+        self._check_order(step, reference, writers, where, is_own_fine=is_own_fine)
 
-    def _check_input(self, reference: Reference, place: Place) -> None:
+    def _check_input(self, reference: Reference, where: Where) -> None:
         key = self._names.split(reference)[0]
         if key not in self._skill.inputs:
             near = nearest(key, self._skill.inputs)
             hint = f"; the nearest is {near!r}" if near else ""
             message = f"{reference}: the skill declares no input {key!r}{hint}; a text that is meant as it stands is {{$literal: …}}"
-            self._report.at(place, "bad_reference", message)
+            self._report.at(where(), "bad_reference", message)
 
     def _near_target(self, reference: Reference) -> str:
         near = nearest(str(reference), (str(target) for target in self._names.targets))
@@ -209,7 +213,7 @@ class _Flow:
         return list(dict.fromkeys(found))
 
     def _check_order(
-        self, step: Step, reference: Reference, writers: list[str], place: Place, *, is_own_fine: bool
+        self, step: Step, reference: Reference, writers: list[str], where: Where, *, is_own_fine: bool
     ) -> None:
         before = [name for name in writers if self._is_before(name, step.id)]
         unordered = [name for name in writers if name != step.id and not self._is_ordered(name, step.id)]
@@ -217,10 +221,10 @@ class _Flow:
             message = (
                 f"{reference} is written by step {unordered[0]!r}, which may run at the same time: add it to depends_on"
             )
-            self._report.at(place, "unordered_access", message)
+            self._report.at(where(), "unordered_access", message)
         elif not before and not (is_own_fine and step.id in writers):
             whose = "by this step itself" if writers == [step.id] else f"only later, by step {writers[0]!r}"
-            self._report.at(place, "unordered_access", f"{reference} is written {whose}")
+            self._report.at(where(), "unordered_access", f"{reference} is written {whose}")
 
     def _check_target(self, step: Step, target: Target, path: Path) -> None:
         if target.namespace == "outputs" and target.path[0] not in self._skill.outputs:
