@@ -7,14 +7,16 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
     - InvalidInput          the input does not fit the agent's schema; `errors` names each place
     - PolicyViolation       the agent's policy refuses the input (or, in a run, what it says)
     - NotFound              RunNotFound, AgentNotFound, ThreadNotFound, MessageNotFound, InterruptNotFound,
-                            FileNotFound, KeyNotFound, MemoryItemNotFound, EndpointNotFound, AssetNotFound
+                            FileNotFound, KeyNotFound, MemoryItemNotFound, EndpointNotFound, AssetNotFound,
+                            PromptSkillNotFound, MethodNotFound
     - WebhookUrlRefused     nothing is sent to that URL; WebhookSecretRequired: there is nothing to sign with
     - InvalidAnswer         the answer has not the shape that the interrupt asks for
     - Unauthenticated (KeyRotationPending), Forbidden, TooLarge
     - IdempotencyKeyReused  the key was used for another call
+    - CatalogInvalid        the files of the catalog do not fit; `errors` names each; nothing was taken of them
     - InvalidState          whoever comes back from an OAuth consent was not sent there
   + ConflictError           the caller lost a race, or the state is another: read, decide again
-    - RunExists, ThreadBusy, RunFinished, InterruptResolved, InterruptAmbiguous, IdempotencyInProgress
+    - RunExists, ThreadBusy, RunFinished, InterruptResolved, InterruptAmbiguous, IdempotencyInProgress, SkillExists
   + CapacityError           nothing is wrong but room: retry later
     - QueueFull, Stopping
     - RateLimited           TenantQueueFull
@@ -147,6 +149,31 @@ class AssetNotFound(NotFound):
     code = "asset_not_found"
 
 
+class PromptSkillNotFound(NotFound):
+    """There is no prompt skill of that name, neither in the catalog nor this tenant's own."""
+
+    code = "prompt_skill_not_found"
+
+
+class MethodNotFound(NotFound):
+    """There is no such tool, skill or call of the memory, or it needs a conversation to be called in."""
+
+    code = "method_not_found"
+
+
+class CatalogInvalid(RequestError):
+    """
+    Files of the catalog do not fit. `errors` are `{"file", "message"}`, one for each thing to mend. Nothing was taken of
+    them: a server does not start, and one that runs goes on with what it had.
+    """
+
+    code = "catalog_invalid"
+
+    def __init__(self, message: str, errors: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__(message, errors=list(errors))
+        self.errors = errors
+
+
 class InvalidState(RequestError):
     """The `state` of an OAuth callback is unknown, used, too old or another tenant's. Connect again."""
 
@@ -235,6 +262,12 @@ class InterruptAmbiguous(ConflictError):
     """Several interrupts are pending (`interrupt_ids`): name one."""
 
     code = "interrupt_ambiguous"
+
+
+class SkillExists(ConflictError):
+    """There is a prompt skill of that name already. Nothing was changed; change that one, or take another name."""
+
+    code = "skill_exists"
 
 
 class IdempotencyInProgress(ConflictError):

@@ -10,12 +10,14 @@ import structlog
 
 from holdfast.agents.assistant.learning import NAME, LearningProgram, run_id_of
 from holdfast.agents.assistant.program import AssistantProgram
+from holdfast.agents.catalog import Catalog, Catalogs, PromptSkills
 from holdfast.agents.mcp import Mcp
 from holdfast.agents.models import credentials_of
 from holdfast.agents.models.embedding import ModelEmbedder
 from holdfast.agents.registry import Registry
 from holdfast.agents.tools.gate import Gate
 from holdfast.errors import CapacityError, RunExists, StorageFull
+from holdfast.memory import NO_SOUL
 from holdfast.model import Run
 from holdfast.runs import Caller, Runs, StartRequest
 from holdfast.settings import Settings
@@ -33,7 +35,7 @@ def add_memory(programs: Registry, runs: Runs, settings: Settings) -> None:
     if settings.embedding_model is not None:
         key, url = credentials_of(settings.embedding_model, settings.model, settings.model_key, settings.model_url)
         runs.memory.embedder = ModelEmbedder(settings.embedding_model, key=key, url=url)
-    assistants = [program for program in programs if isinstance(program, AssistantProgram)]
+    assistants = assistants_of(programs)
     for assistant in assistants:
         assistant.use_memory(runs.memory)
     if not assistants or not settings.learning:
@@ -63,13 +65,36 @@ def add_memory(programs: Registry, runs: Runs, settings: Settings) -> None:
 
 def add_mcp(programs: Registry, mcp: Mcp) -> None:
     """Let the assistants among these use the tools of the MCP servers that their callers' tenants are connected to."""
-    for program in programs:
-        if isinstance(program, AssistantProgram):
-            program.use_mcp(mcp)
+    for assistant in assistants_of(programs):
+        assistant.use_mcp(mcp)
 
 
 def add_gate(programs: Registry, gate: Gate) -> None:
     """Have the tool calls of the assistants among these decided by this gate."""
-    for program in programs:
-        if isinstance(program, AssistantProgram):
-            program.use_gate(gate)
+    for assistant in assistants_of(programs):
+        assistant.use_gate(gate)
+
+
+def add_skills(programs: Registry, runs: Runs) -> PromptSkills:
+    """Let the assistants among these use the prompt skills of their callers' tenants."""
+    return PromptSkills(runs.memory, programs.catalog)
+
+
+def add_catalog(programs: Registry, catalogs: Catalogs, runs: Runs, mcp: Mcp, gate: Gate) -> None:
+    """Let what a catalog says beside its agents hold: now, and whenever it is loaded again."""
+
+    def take(catalog: Catalog) -> None:
+        runs.memory.first_soul = NO_SOUL if catalog.soul is None else catalog.soul
+        mcp.servers_known, gate.policy = catalog.servers, catalog.policy
+        runs.default_agent = programs.default
+
+    catalogs.listeners.append(take)
+    take(catalogs.current)
+
+
+def assistants_of(programs: Registry) -> list[AssistantProgram]:
+    """The assistants among these, and the one that the agents of the catalog are made of."""
+    found = [program for program in programs if isinstance(program, AssistantProgram)]
+    if programs.catalog is not None and programs.catalog.base not in found:
+        found.append(programs.catalog.base)
+    return found

@@ -63,7 +63,7 @@ from holdfast.journal import Journal
 from holdfast.listening import bind, url_of
 from holdfast.logs import configure_logging
 from holdfast.rates import RateLimiter
-from holdfast.remembering import add_gate, add_mcp, add_memory
+from holdfast.remembering import add_catalog, add_gate, add_mcp, add_memory, add_skills
 from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
@@ -213,9 +213,10 @@ class Server:
             rates=RateLimiter(self._clock),
             started_at=self._clock.now(),
         )
-        self._mcp_servers = load_servers(settings.catalog)
         self._skilled = Skilled(settings)
-        self._policy = load_policy(settings.catalog)
+        catalog = programs.catalog
+        self._policy = load_policy(settings.catalog) if catalog is None else catalog.current.policy
+        self._mcp_servers = load_servers(settings.catalog) if catalog is None else catalog.current.servers
         self._poster = Poster(_allowed(settings))
         self._webhooks: Webhooks | None = None
         self._stop = asyncio.Event()
@@ -310,6 +311,8 @@ class Server:
         journal = Journal(self._store, self._clock, last_timestamp=info.last_timestamp)
         journal.on_failure = self._on_failure
         worker = self._make_worker(journal)
+        if self._programs.catalog is not None:
+            await self._programs.catalog.remember(self._store, self._clock)
         runs = self._make_runs(journal, worker, info)
         if self._services.library is None:
             assert self._services.mcp is not None
@@ -387,6 +390,10 @@ class Server:
         add_mcp(self._programs, self._services.mcp)
         self._services.gate = Gate(self._policy, grants=StoredGrants(self._store, self._clock))
         add_gate(self._programs, self._services.gate)
+        self._services.prompt_skills = add_skills(self._programs, runs)
+        if self._programs.catalog is not None:
+            add_catalog(self._programs, self._programs.catalog, runs, self._services.mcp, self._services.gate)
+            self._services.catalog = self._programs.catalog
         check_ids(self._programs.names(), runs.agent_id)
         return runs
 

@@ -222,7 +222,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         bool, Meta(description="shorten what the assistant's model sees of a task that grew too long for it")
     ] = True
     catalog: Annotated[
-        str | None, Meta(description="directory of the catalog; MCP servers are in its mcp_servers.json")
+        str | None, Meta(description="directory of the catalog: agents, prompt skills, tools, policy, MCP servers")
     ] = None
     roots: Annotated[
         tuple[str, ...],

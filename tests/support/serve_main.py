@@ -17,7 +17,8 @@ from holdfast.variables import load_settings
 def main() -> None:
     settings = load_settings(os.environ)
     target = sys.argv[1] if len(sys.argv) > 1 else None
-    serve(settings, registry_of(target, lambda: _assistant(settings), default=settings.agent), on_listening=tell)
+    programs = registry_of(target, lambda: _assistant(settings), default=settings.agent, catalog=settings.catalog)
+    serve(settings, programs, on_listening=tell)
 
 
 def _assistant(settings: Settings) -> AssistantProgram:

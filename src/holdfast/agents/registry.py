@@ -5,7 +5,7 @@ Which agents a server serves, under which names, and which one answers where non
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from holdfast.agents.target import TargetError, load_target
 from holdfast.execution.admission import check_spec
@@ -13,6 +13,10 @@ from holdfast.execution.program import Program, declared_id, spec_of
 from holdfast.execution.redaction import InvalidPattern
 from holdfast.execution.schema import InvalidSchema
 from holdfast.ids import is_uuid
+
+if TYPE_CHECKING:
+    from holdfast.agents.assistant.program import AssistantProgram
+    from holdfast.agents.catalog import Catalogs
 
 ASSISTANT = "assistant"
 
@@ -36,24 +40,33 @@ class Finder(Protocol):
 class Registry:
     """The agents of one process, in the order in which they were added; the first is the default one."""
 
-    def __init__(self, programs: Iterable[Program] = (), *, default: str | None = None) -> None:
+    def __init__(
+        self, programs: Iterable[Program] = (), *, default: str | None = None, catalog: Catalogs | None = None
+    ) -> None:
         """
+        Args:
+            catalog: further agents, one of which may be the default one before the assistant.
+
         Raises:
             TargetError: two different agents have one name or id, a name is a UUID, or the default agent is none of them.
         """
-        self.finders: list[Finder] = []
+        self.catalog = catalog
+        self.finders: list[Finder] = [] if catalog is None else [catalog]
         self._programs: dict[str, Program] = {}
         for program in programs:
             self.add(program)
-        if default is not None and default not in self._programs:
-            known = ", ".join(self._programs) or "none"
+        if default is not None and self.get(default) is None:
+            known = ", ".join(self.listed()) or "none"
             raise TargetError(f"there is no agent {default!r} to be the default one; the agents are {known}")
         self._default = default
 
     @property
     def default(self) -> str | None:
         """The name of the agent that answers where none is named."""
-        return self._default or next(iter(self._programs), None)
+        first = next((name for name, program in self._programs.items() if not is_internal(program)), None)
+        if self.catalog is not None and first in (None, ASSISTANT):
+            first = self.catalog.default or first or (ASSISTANT if self.catalog.get(ASSISTANT) is not None else None)
+        return self._default or first
 
     def add(self, program: Program) -> None:
         """
@@ -124,16 +137,50 @@ def check_ids(names: Iterable[str], id_of: Callable[[str], str]) -> None:
             raise TargetError(f"agents {other!r} and {name!r} have one id, {id_of(name)}")
 
 
-def registry_of(target: str | None, assistant: Callable[[], Program], *, default: str | None = None) -> Registry:
+def registry_of(
+    target: str | None,
+    assistant: Callable[[], AssistantProgram],
+    *,
+    default: str | None = None,
+    catalog: str | None = None,
+) -> Registry:
     """
     What `holdfast serve TARGET` serves: the target's agents, and the assistant if there is no target or `default`
     names it.
 
     Raises:
-        TargetError
+        TargetError, CatalogInvalid
     """
     programs = load_target(target) if target is not None else []
-    is_named = default == ASSISTANT and all(program.name != ASSISTANT for program in programs)
-    if target is None or is_named:
-        programs.append(assistant())
-    return Registry(programs, default=default)
+    return registry_with(programs, assistant, default=default, catalog=catalog, has_assistant=target is None)
+
+
+def registry_with(
+    programs: list[Program],
+    assistant: Callable[[], AssistantProgram],
+    *,
+    default: str | None,
+    catalog: str | None,
+    has_assistant: bool = False,
+) -> Registry:
+    """
+    These agents, those of a catalog directory, and the assistant if it is wanted or `default` names it; an agent of the
+    catalog that has its name takes its place.
+
+    Raises:
+        TargetError, CatalogInvalid
+    """
+    names = [program.name for program in programs]
+    base = assistant() if catalog is not None else None
+    catalogs = None
+    if catalog is not None and base is not None:
+        from holdfast.agents.catalog import Catalogs
+
+        needed = default if default not in (None, ASSISTANT, *names) else None
+        catalogs = Catalogs(catalog, base, taken=names, needed=needed)
+    is_wanted = has_assistant or default == ASSISTANT
+    if is_wanted and ASSISTANT not in names and (catalogs is None or ASSISTANT not in catalogs.current.agents):
+        programs = [*programs, base or assistant()]
+        if catalogs is not None:
+            catalogs.taken |= {ASSISTANT}
+    return Registry(programs, default=default, catalog=catalogs)

@@ -17,7 +17,7 @@ from holdfast.access import Access
 from holdfast.agents.assistant.limits import Limits
 from holdfast.agents.assistant.program import AssistantProgram
 from holdfast.agents.models import check_model, credentials_of
-from holdfast.agents.registry import ASSISTANT, Registry, registry_of
+from holdfast.agents.registry import Registry, registry_of, registry_with
 from holdfast.agents.target import TargetError, is_dockfile
 from holdfast.cli.env_file import read_env_file
 from holdfast.settings import Settings
@@ -62,7 +62,7 @@ def read_served(
     target = targets[0] if targets else None
     return Served(
         settings=found,
-        load=lambda: registry_of(target, lambda: assistant_of(found), default=found.agent),
+        load=lambda: registry_of(target, lambda: assistant_of(found), default=found.agent, catalog=found.catalog),
         notices=tuple(_notices()),
     )
 
@@ -88,9 +88,7 @@ def _of_dockfiles(
 
     def load() -> Registry:
         programs = [program_of(plan, folder, file, found.restart) for plan, folder, file in loaded.agents]
-        if found.agent == ASSISTANT and all(program.name != ASSISTANT for program in programs):
-            programs.append(assistant_of(found))
-        return Registry(programs, default=found.agent)
+        return registry_with(programs, lambda: assistant_of(found), default=found.agent, catalog=found.catalog)
 
     return Served(settings=found, load=load, access=loaded.access, notices=(*loaded.notices, *_notices()))
 

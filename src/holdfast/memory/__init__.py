@@ -2,10 +2,11 @@
 
 from holdfast.memory.items import EXPORTED, STORES, Draft, shown_item
 from holdfast.memory.meaning import Embedder
-from holdfast.memory.memory import Memory, MemoryWrite, Merging, SoulVersion, version_of
+from holdfast.memory.memory import NO_SOUL, Memory, MemoryWrite, Merging, SoulVersion
 
 __all__ = [
     "EXPORTED",
+    "NO_SOUL",
     "STORES",
     "Draft",
     "Embedder",
@@ -14,5 +15,4 @@ __all__ = [
     "Merging",
     "SoulVersion",
     "shown_item",
-    "version_of",
 ]

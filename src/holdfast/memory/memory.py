@@ -72,6 +72,7 @@ class Memory:
     def __init__(self, store: MemoryStore, clock: Clock, ids: Ids) -> None:
         self.store = store
         self.embedder: Embedder | None = None
+        self.first_soul: Mapping[str, Any] = NO_SOUL  # of a tenant that never changed it
         self._clock = clock
         self._ids = ids
 
@@ -164,7 +165,7 @@ class Memory:
     # Soul
 
     async def soul(self, tenant: str) -> SoulVersion:
-        return version_of(await self.store.souls(tenant, limit=HISTORY_MAX + 1))
+        return self.version_of(await self.store.souls(tenant, limit=HISTORY_MAX + 1))
 
     async def change_soul(
         self, tenant: str, changes: Mapping[str, Any], *, by: str, at: int | None = None
@@ -175,7 +176,7 @@ class Memory:
         """
         while True:
             newest = await self.store.souls(tenant, limit=1)
-            before = _body(newest[0]) if newest else NO_SOUL
+            before = _body(newest[0]) if newest else self.first_soul
             body = {**before, **changes}
             if newest and body == before:
                 return await self.soul(tenant)
@@ -189,6 +190,23 @@ class Memory:
             )
             if await self.store.put_soul(soul):
                 return await self.soul(tenant)
+
+    def version_of(self, versions: Sequence[Soul]) -> SoulVersion:
+        """The soul that these versions, newest first, have made."""
+        if not versions:
+            return SoulVersion(body=self.first_soul, version=0, created_at=None, updated_at=None, history=())
+        bodies = [_body(item) for item in versions]
+        history = [
+            {"version": item.version, "at": item.created_at, "by": item.caller, "before": before}
+            for item, before in zip(versions, [*bodies[1:], self.first_soul], strict=True)
+        ]
+        return SoulVersion(
+            body=bodies[0],
+            version=versions[0].version,
+            created_at=versions[-1].created_at,
+            updated_at=versions[0].created_at,
+            history=history[:HISTORY_MAX],
+        )
 
     # Working memory
 
@@ -214,24 +232,6 @@ class Memory:
             for item, outcome in zip(portion, await self.store.merge(portion), strict=True):
                 counts[item.store][outcome] += 1
         return {store: dict(found) for store, found in counts.items()}
-
-
-def version_of(versions: Sequence[Soul]) -> SoulVersion:
-    """The soul that these versions, newest first, have made."""
-    if not versions:
-        return SoulVersion(body=NO_SOUL, version=0, created_at=None, updated_at=None, history=())
-    bodies = [_body(item) for item in versions]
-    history = [
-        {"version": item.version, "at": item.created_at, "by": item.caller, "before": before}
-        for item, before in zip(versions, [*bodies[1:], NO_SOUL], strict=True)
-    ]
-    return SoulVersion(
-        body=bodies[0],
-        version=versions[0].version,
-        created_at=versions[-1].created_at,
-        updated_at=versions[0].created_at,
-        history=history[:HISTORY_MAX],
-    )
 
 
 def _body(soul: Soul) -> dict[str, Any]:

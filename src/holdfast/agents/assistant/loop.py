@@ -26,6 +26,7 @@ from holdfast.agents.assistant.callers_tools import client_tools_of
 from holdfast.agents.assistant.calls import RETRIES_MAX, RecordedTools
 from holdfast.agents.assistant.compaction import kept_with
 from holdfast.agents.assistant.history import detail_of, model_messages, refused_block, user_content
+from holdfast.agents.assistant.kit import ALL, Kit
 from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.assistant.providers import SILENCE_SECONDS, counts_bytes
 from holdfast.agents.assistant.recalling import recall
@@ -63,6 +64,7 @@ class Loop:
         memory: Memory | None = None,
         mcp: Mcp | None = None,
         gate: Gate | None = None,
+        kit: Kit = ALL,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._model = model
@@ -72,6 +74,7 @@ class Loop:
         self._memory = memory
         self._mcp = mcp
         self._gate = gate or Gate()
+        self._kit = kit
         self._toolset = RecordedTools(tools)
         self._settings = _settings(model, max_tokens)
         self._limits = limits
@@ -95,9 +98,9 @@ class Loop:
             ModelFailed: the provider did not answer.
         """
         client_tools = await client_tools_of(context, self._client_tools, self._tools)
-        turn = Turn(
-            context, self._tools, client_tools, await remote_tools_of(context, self._mcp), self._limits, self._gate
-        )
+        remote_tools = await remote_tools_of(context, self._mcp)
+        remote_tools = {name: tool for name, tool in remote_tools.items() if self._kit.may_use(tool.name)}
+        turn = Turn(context, self._tools, client_tools, remote_tools, self._limits, self._gate)
         history = model_messages(await context.history())
         recalled = await recall(context, self._memory, text)
         wanted = context.given(OUTPUT_SCHEMA)

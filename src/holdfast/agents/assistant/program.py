@@ -6,11 +6,13 @@ first turn, or before that by `preload` in the background.
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from holdfast.agents.assistant.kit import ALL, Kit
 from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, credentials_of, is_offline
 from holdfast.agents.tools import Tools, builtin_tools, memory_tools
@@ -92,8 +94,9 @@ class AssistantProgram:
         self._has_own_tools = tools is not None
         self._memory: Memory | None = None
         self._learn: Learn | None = None
-        self._mcp: Mcp | None = None
         self._gate = Gate()
+        self.mcp: Mcp | None = None
+        self._kit: Kit = ALL
         self._model, self._key, self._url = model, key, url
         self._fallback = fallback
         self._instructions = instructions
@@ -111,7 +114,7 @@ class AssistantProgram:
     def use_mcp(self, mcp: Mcp) -> None:
         """Offer the tools of connected MCP servers; called before the first turn. Tools that were given stay alone."""
         if not self._has_own_tools:
-            self._mcp = mcp
+            self.mcp = mcp
 
     def use_gate(self, gate: Gate) -> None:
         """Have calls decided by the policy and the grants of this one; called before the first turn on a store."""
@@ -125,6 +128,38 @@ class AssistantProgram:
             for tool in memory_tools(memory):
                 if self.tools.get(tool.name) is None:
                     self.tools.add(tool)
+
+    def check_model(self, name: str) -> None:
+        """
+        Let the name of a model pass that a variant can have.
+
+        Raises:
+            ModelNotConfigured
+        """
+        check_model(name, *self._access_to(name))
+
+    def variant(
+        self, name: str, *, model: str | None, tools: Tools, instructions: str, names: Sequence[str]
+    ) -> AssistantProgram:
+        """
+        One that shares everything with this one but what is given here; without a model, that too.
+
+        Args:
+            names: tools that it may use where they are found with a turn, patterns among them.
+        """
+        made = copy.copy(self)
+        made.name, made.tools, made._instructions = name, tools, instructions
+        made._kit = Kit(names=tuple(names))
+        made.client_tools = ()
+        made._loop, made._loading = None, threading.Lock()
+        if model is not None:
+            made._model, (made._key, made._url) = model, self._access_to(model)
+        return made
+
+    def _access_to(self, model: str) -> tuple[str | None, str | None]:
+        """Key and URL for a model beside the main one."""
+        main = self._model if isinstance(self._model, str) else None
+        return credentials_of(model, main, self._key, self._url)
 
     @property
     def is_offline(self) -> bool:
@@ -177,8 +212,9 @@ class AssistantProgram:
             limits=self._limits,
             client_tools=self.client_tools,
             memory=self._memory,
-            mcp=self._mcp,
             gate=self._gate,
+            mcp=self.mcp,
+            kit=self._kit,
         )
 
 

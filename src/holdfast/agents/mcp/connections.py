@@ -104,7 +104,7 @@ class Mcp:
         key: str | None,
         public_url: str | None,
     ) -> None:
-        self._servers = servers
+        self.servers_known = servers
         self._store = store
         self._clock = clock
         self._ids = ids
@@ -120,7 +120,7 @@ class Mcp:
     async def servers(self, tenant: str) -> list[tuple[McpServer, str]]:
         """All servers, and for each whether this tenant is `connected` or it is `available`."""
         connected = {item.server_name for item in await self.connections(tenant) if item.status == "connected"}
-        return [(one, "connected" if one.name in connected else "available") for one in self._servers.values()]
+        return [(one, "connected" if one.name in connected else "available") for one in self.servers_known.values()]
 
     async def connections(self, tenant: str) -> list[Connection]:
         """In the order in which they were made."""
@@ -135,7 +135,7 @@ class Mcp:
 
     async def is_used(self, tenant: str) -> bool:
         """Whether there is any connection."""
-        return bool(self._servers) and bool(await self._store.records(KIND, tenant=tenant))
+        return bool(self.servers_known) and bool(await self._store.records(KIND, tenant=tenant))
 
     async def connect(self, tenant: str, server_name: str, api_key: str | None) -> Connection | Pending:
         """
@@ -147,9 +147,11 @@ class Mcp:
             InvalidRequest: the key is missing, or not asked for.
             McpConnectionFailed, McpTokenExpired: the handshake failed; nothing is kept.
         """
-        server = self._servers.get(server_name)
+        server = self.servers_known.get(server_name)
         if server is None:
-            raise AssetNotFound(f"there is no MCP server {server_name!r}; known: {', '.join(self._servers) or 'none'}")
+            raise AssetNotFound(
+                f"there is no MCP server {server_name!r}; known: {', '.join(self.servers_known) or 'none'}"
+            )
         self._vault.check()
         if server.auth_method == "api_key":
             if not api_key:
@@ -178,7 +180,7 @@ class Mcp:
             raise InvalidState("this state is not known, or was used")
         if kept.expires_at <= self._clock.now():
             raise InvalidState(f"this state is older than {STATE_SECONDS // 60} minutes: connect again")
-        server = self._servers.get(kept.server)
+        server = self.servers_known.get(kept.server)
         if server is None or server.oauth is None:
             raise InvalidState("its server is not known any more")
         if code is None:
@@ -240,9 +242,11 @@ class Mcp:
             ToolError: the tool itself failed.
             McpConnectionFailed, McpTokenExpired, NotConfigured
         """
-        server = self._servers.get(server_name)
+        server = self.servers_known.get(server_name)
         if server is None:
-            raise AssetNotFound(f"there is no MCP server {server_name!r}; known: {', '.join(self._servers) or 'none'}")
+            raise AssetNotFound(
+                f"there is no MCP server {server_name!r}; known: {', '.join(self.servers_known) or 'none'}"
+            )
         for record in await self._store.records(KIND, tenant=tenant):
             if _body(record).server == server_name:
                 return await self.call(tenant, record.name, action, arguments)
@@ -417,7 +421,7 @@ class Mcp:
 
     def _server_of(self, record: Record) -> McpServer:
         name = _body(record).server
-        server = self._servers.get(name)
+        server = self.servers_known.get(name)
         if server is None:
             raise McpConnectionFailed(f"the MCP server {name} is not in mcp_servers.json any more")
         return server

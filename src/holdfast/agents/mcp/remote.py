@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from holdfast.agents.tools import Call, Tool, ToolError
+from holdfast.agents.tools.described import DescribedTool
 from holdfast.errors import McpConnectionFailed, McpTokenExpired
-from holdfast.execution.schema import InvalidSchema, schema_of
 
 if TYPE_CHECKING:
     from holdfast.agents.mcp.connections import Mcp
@@ -49,25 +49,6 @@ class RemoteTool(msgspec.Struct, frozen=True, kw_only=True):
         return f"{plain[: MODEL_NAME_MAX - 9]}_{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
 
 
-class _Described(Tool[Any], frozen=True, kw_only=True):
-    """A tool whose input is described by a JSON Schema."""
-
-    schema: dict[str, Any]
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        return self.schema
-
-    def read(self, arguments: dict[str, Any]) -> Any:
-        try:
-            misfits = schema_of(self.schema).misfits(arguments)
-        except InvalidSchema:
-            return arguments  # one that we do not understand; the server looks for itself
-        if misfits:
-            raise ToolError("invalid_input", "; ".join(misfit.text for misfit in misfits[:5]))
-        return arguments
-
-
 async def remote_tools_of(context: Context, mcp: Mcp | None) -> Mapping[str, Tool[Any]]:
     """By the names that the model knows. A server that cannot be reached has none in this turn."""
     if mcp is None:
@@ -92,7 +73,7 @@ def _tool(mcp: Mcp, remote: RemoteTool) -> Tool[Any]:
         except (McpConnectionFailed, McpTokenExpired) as exc:
             raise ToolError(exc.code, exc.message) from None
 
-    return _Described(
+    return DescribedTool(
         name=remote.name,
         description=remote.description,
         input=dict,

@@ -3,10 +3,11 @@
 from holdfast.agents.tools.arithmetic import sum_tool
 from holdfast.agents.tools.asking import ASK_SECONDS, ask_human_tool
 from holdfast.agents.tools.now import current_time_tool
-from holdfast.agents.tools.remembering import memory_tools
+from holdfast.agents.tools.remembering import MEMORY_TOOLS, memory_tools
 from holdfast.agents.tools.tool import Call, Ground, Reason, Tool, ToolError, Tools
 
 __all__ = [
+    "MEMORY_TOOLS",
     "Call",
     "Ground",
     "Reason",

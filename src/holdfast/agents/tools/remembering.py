@@ -55,6 +55,17 @@ class WorkingInput(msgspec.Struct, forbid_unknown_fields=True):
     value: Annotated[Any, msgspec.Meta(description="What to note; null removes the note.")]
 
 
+MEMORY_TOOLS: Final = (
+    "knowledge_search",
+    "episode_search",
+    "social_search",
+    "knowledge_write",
+    "memory_episode_write",
+    "working_memory_write",
+)
+"""The names of these tools, for those who refer to them before there is a memory."""
+
+
 def memory_tools(memory: Memory) -> list[Tool[Any]]:
     """The tools over this memory."""
     return [

@@ -17,7 +17,7 @@ from holdfast.api.http.call import Call
 from holdfast.api.http.errors import PathNotFound
 from holdfast.api.http.idempotency import once
 from holdfast.api.http.reply import Reply, json_reply
-from holdfast.memory import EXPORTED, STORES, Draft, Memory, SoulVersion, shown_item, version_of
+from holdfast.memory import EXPORTED, STORES, Draft, Memory, SoulVersion, shown_item
 from holdfast.model.encoding import format_time
 from holdfast.store.memory import Everything
 
@@ -147,10 +147,10 @@ async def export(request: Call) -> asgi.Answer:
     memory, tenant = request.runs.memory, request.caller.tenant
     found = await memory.everything(tenant)
     # All of a tenant would hold up every stream of the server.
-    return await asyncio.to_thread(_export, found, memory.now())
+    return await asyncio.to_thread(_export, found, memory.version_of(found.souls[::-1]), memory.now())
 
 
-def _export(found: Everything, now: int) -> Reply:
+def _export(found: Everything, soul: SoulVersion, now: int) -> Reply:
     shown: dict[str, list[Any]] = {store: [] for store in EXPORTED}
     for each in found.items:
         if each.store in shown:
@@ -158,7 +158,7 @@ def _export(found: Everything, now: int) -> Reply:
     # Nodes before edges, so that whoever reads it in order knows the ends.
     shown["social"].sort(key=lambda each: each["kind"] != "node")
     head = {"format": FORMAT, "version": VERSION, "exported_at": format_time(now)}
-    return json_reply({**head, **shown, "soul": _full(version_of(found.souls[::-1]))})
+    return json_reply({**head, **shown, "soul": _full(soul)})
 
 
 @post("/memory/import", opt={"role": "operator"}, status_code=200)

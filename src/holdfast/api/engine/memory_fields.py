@@ -13,6 +13,7 @@ import msgspec
 
 from holdfast.api.engine import fields
 from holdfast.api.engine.fields import Check, read_object, refuse, require
+from holdfast.api.engine.skill_fields import scripts, skill_name
 from holdfast.api.engine.timestamps import parse_time
 from holdfast.memory import Draft
 
@@ -123,11 +124,11 @@ _FEEDBACK: Final[Mapping[str, Check]] = {
     "metadata": fields.json_object(16 * 1024),
 }
 _SKILL: Final[Mapping[str, Check]] = {
-    "name": _NAME,
+    "name": skill_name,
     "description": fields.text(0, TEXT_MAX),
     "category": _LABEL,
     "prompt_template": fields.text(0, TEXT_MAX),
-    "scripts": _json_object,
+    "scripts": scripts,
     "capabilities": fields.array(_NAME, 100),
 }
 

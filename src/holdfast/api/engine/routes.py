@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from holdfast.api.engine import assets, assets_operations, feedback, memory, memory_operations
+from holdfast.api.engine import (
+    assets,
+    assets_operations,
+    feedback,
+    memory,
+    memory_operations,
+    skills,
+    skills_operations,
+)
 from holdfast.api.engine.execute import cancel, execute
 from holdfast.api.engine.hitl import pending, respond
 from holdfast.api.engine.operations import OPERATIONS, SCHEMAS
@@ -26,13 +34,25 @@ def engine() -> Api:
             *memory.HANDLERS,
             *feedback.HANDLERS,
             *assets.HANDLERS,
+            *skills.HANDLERS,
         ),
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=True,
         integer_max=INT64_MAX,
-        operations={**OPERATIONS, **memory_operations.OPERATIONS, **assets_operations.OPERATIONS},
-        schemas={**SCHEMAS, **memory_operations.SCHEMAS, **assets_operations.SCHEMAS},
+        operations={
+            **OPERATIONS,
+            **memory_operations.OPERATIONS,
+            **assets_operations.OPERATIONS,
+            **skills_operations.OPERATIONS,
+        },
+        schemas={**SCHEMAS, **memory_operations.SCHEMAS, **assets_operations.SCHEMAS, **skills_operations.SCHEMAS},
         error_schema="EngineError",
-        examples={"task_id": "demo-001", "store": "knowledge", "item_id": "k1", "ref_id": "ast_1"},
+        examples={
+            "task_id": "demo-001",
+            "store": "knowledge",
+            "item_id": "k1",
+            "ref_id": "ast_1",
+            "name": "daily-report",
+        },
     )

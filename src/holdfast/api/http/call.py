@@ -12,6 +12,7 @@ import msgspec
 from litestar import Request
 
 from holdfast.access import Access
+from holdfast.agents.catalog import Catalogs, PromptSkills
 from holdfast.agents.mcp import Mcp
 from holdfast.agents.skill.lookup import Lookup
 from holdfast.agents.tools.gate import Gate
@@ -55,6 +56,8 @@ class Services(msgspec.Struct, kw_only=True):
     webhooks: Webhooks | None = None  # set together with `opened`
     mcp: Mcp | None = None  # set before `opened`
     gate: Gate | None = None  # of the assistant's tools; set before `opened`
+    catalog: Catalogs | None = None  # set before `opened`; None: the settings name none
+    prompt_skills: PromptSkills | None = None  # set before `opened`
     library: Lookup | None = None  # of skills and capabilities; set before `opened`
     notices: tuple[str, ...] = ()  # what the store cannot keep of what is promised, as its user allowed
 
@@ -105,6 +108,18 @@ class Services(msgspec.Struct, kw_only=True):
         if self.opened is None or self.gate is None:
             raise NotReady("the server is starting; try again", retry_after=1)
         return self.gate
+
+    @property
+    def prompts(self) -> PromptSkills:
+        """
+        The service for prompt skills.
+
+        Raises:
+            NotReady: as for `runs`.
+        """
+        if self.opened is None or self.prompt_skills is None:
+            raise NotReady("the server is starting; try again", retry_after=1)
+        return self.prompt_skills
 
     @property
     def skills(self) -> Lookup:

@@ -1,0 +1,192 @@
+"""
+The catalog of a server as it is now, and its agents.
+
+A reload takes the place of everything in one assignment, or of nothing. A run goes on with the definition that it began
+with; so an agent that is gone from the catalog still executes its runs, but starts none, and no list shows it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from holdfast.agents.catalog.equipping import tools_for
+from holdfast.agents.catalog.model import Catalog, Definition, definition_of
+from holdfast.agents.catalog.program import CatalogProgram
+from holdfast.agents.catalog.reading import Known, read_catalog, refusal
+from holdfast.agents.tools import MEMORY_TOOLS
+from holdfast.errors import AgentNotFound
+from holdfast.model import Record
+
+if TYPE_CHECKING:
+    from holdfast.agents.assistant.program import AssistantProgram
+    from holdfast.clock import Clock
+    from holdfast.execution.program import Program
+    from holdfast.store.base import Store
+
+# Of those that were used last: each has a model and some tools.
+ASSISTANTS_MAX: Final = 256
+
+KIND: Final = "catalog_agent"
+_NO_TENANT: Final = ""
+
+
+class Reloaded(msgspec.Struct, frozen=True):
+    """What a reload found, by name; `changed` is what is new, other than before, or gone."""
+
+    agents: list[str]
+    skills: list[str]
+    tools: list[str]
+    changed: list[str]
+
+
+class Catalogs:
+    """A `Finder` of the registry. Looking up may be done from any thread."""
+
+    def __init__(
+        self,
+        directory: str,
+        base: AssistantProgram,
+        *,
+        taken: Collection[str] = (),
+        needed: str | None = None,
+    ) -> None:
+        """
+        Args:
+            base: the assistant that its agents are made of.
+            taken: names of agents that are served otherwise.
+            needed: an agent that the catalog has to have, because the server's settings name it.
+
+        Raises:
+            CatalogInvalid
+        """
+        self.directory = directory
+        self.base = base
+        self.taken = frozenset(taken)
+        self.listeners: list[Callable[[Catalog], None]] = []
+        self._needed = needed
+        self._lock = threading.Lock()  # one reloads at a time
+        self._former: dict[str, CatalogProgram] = {}
+        self._assistants: OrderedDict[bytes, AssistantProgram] = OrderedDict()
+        self._making = threading.Lock()
+        self.current = self._read()
+        self._definitions: Mapping[str, bytes] = _definitions(self.current)
+        self._programs = self._made(self.current)
+
+    # The agents
+
+    @property
+    def default(self) -> str | None:
+        """The agent that answers where none is named, if the catalog says so."""
+        return self.current.default
+
+    def get(self, name: str) -> Program | None:
+        return self._programs.get(name) or self._former.get(name)
+
+    def names(self) -> list[str]:
+        """Of all agents that can start runs or may have some that are not over."""
+        return list(dict.fromkeys([*self._programs, *self._former]))
+
+    def listed(self) -> list[str]:
+        return list(self._programs)
+
+    def assistant_for(self, data: bytes, definition: Definition) -> AssistantProgram:
+        """The assistant that acts by a definition."""
+        with self._making:
+            made = self._assistants.get(data)
+            if made is None:
+                made = self._assistants[data] = self._equipped(definition)
+            self._assistants.move_to_end(data)
+            if len(self._assistants) > ASSISTANTS_MAX:
+                self._assistants.popitem(last=False)
+            return made
+
+    def _equipped(self, definition: Definition) -> AssistantProgram:
+        agent = definition.agents[definition.agent]
+        return self.base.variant(
+            agent.name,
+            model=agent.model,
+            tools=tools_for(definition, self.base.tools, lambda: self.base.mcp),
+            instructions=agent.system_prompt,
+            names=agent.tools,
+        )
+
+    # Reloading
+
+    def reload(self) -> Reloaded:
+        """
+        Read the directory again, and take what is in it. Blocks.
+
+        Raises:
+            CatalogInvalid: nothing was changed.
+        """
+        with self._lock:
+            before, catalog = self.current, self._read()
+            definitions, programs = _definitions(catalog), self._made(catalog)
+            gone = {name: self._gone(name) for name in self._programs if name not in programs}
+            self._former = {**self._former, **gone}
+            self._definitions, self._programs, self.current = definitions, programs, catalog
+            for listener in self.listeners:
+                listener(catalog)
+        changed = [*_changed(before.agents, catalog.agents), *_changed(before.skills, catalog.skills)]
+        changed += _changed(before.tools, catalog.tools)
+        return Reloaded(list(catalog.agents), list(catalog.skills), list(catalog.tools), list(dict.fromkeys(changed)))
+
+    async def remember(self, store: Store, clock: Clock) -> None:
+        """
+        Note in the store which agents there are, and learn which there were: their runs that are not over are executed
+        here, whatever became of their files.
+        """
+        known = {record.name for record in await store.records(KIND, tenant=_NO_TENANT)}
+        now = clock.now()
+        new = [
+            Record(kind=KIND, tenant=_NO_TENANT, name=name, body=b"{}", created_at=now, updated_at=now)
+            for name in self._programs
+            if name not in known
+        ]
+        if new:
+            await store.put_records(new)
+        gone = known - self._programs.keys() - self._former.keys() - self.taken
+        self._former = {**self._former, **{name: self._gone(name) for name in sorted(gone)}}
+
+    def _read(self) -> Catalog:
+        known = Known(
+            tools={*self.base.tools.names(), *MEMORY_TOOLS}, agents=self.taken, check_model=self.base.check_model
+        )
+        catalog = read_catalog(self.directory, known)
+        if self._needed is not None and self._needed not in catalog.agents:
+            message = f"there is no agent {self._needed!r}, which HOLDFAST_AGENT names"
+            raise refusal([{"file": "agents", "message": message}])
+        return catalog
+
+    def _made(self, catalog: Catalog) -> dict[str, CatalogProgram]:
+        return {
+            name: CatalogProgram(name, self._definer(name), self.assistant_for, description=agent.description)
+            for name, agent in catalog.agents.items()
+        }
+
+    def _definer(self, name: str) -> Callable[[], bytes]:
+        def define() -> bytes:
+            data = self._definitions.get(name)
+            if data is None:
+                raise AgentNotFound(f"this server serves no agent {name!r} any more", agent=name)
+            return data
+
+        return define
+
+    def _gone(self, name: str) -> CatalogProgram:
+        return CatalogProgram(name, self._definer(name), self.assistant_for, is_internal=True)
+
+
+def _definitions(catalog: Catalog) -> dict[str, bytes]:
+    return {
+        name: definition_of(name, catalog.agents, catalog.tools, catalog.skills).encode() for name in catalog.agents
+    }
+
+
+def _changed(before: Mapping[str, object], after: Mapping[str, object]) -> Iterable[str]:
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))

@@ -1,0 +1,85 @@
+"""From a definition to the tools that its agent has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from holdfast.agents.catalog.model import AgentEntry, Definition, ToolEntry
+from holdfast.agents.tools import Call, Tool, ToolError, Tools
+from holdfast.agents.tools.described import DescribedTool, RedeclaredTool
+from holdfast.errors import AssetNotFound, McpConnectionFailed, McpTokenExpired, NotConfigured
+
+if TYPE_CHECKING:
+    from holdfast.agents.mcp import Mcp
+
+
+def tools_for(definition: Definition, platform: Tools, mcp: Callable[[], Mcp | None]) -> Tools:
+    """The built-in tools that an agent names, and those of the catalog; the latter win where both have a name."""
+    agent = definition.agents[definition.agent]
+    declared = {name: tool for name, tool in definition.tools.items() if agent.may_use(name)}
+    found = [tool for tool in platform.all() if agent.may_use(tool.name) and tool.name not in declared]
+    for entry in declared.values():
+        made = declared_tool(entry, platform, mcp)
+        if made is not None:
+            found.append(made)
+    return Tools(*found)
+
+
+def skills_declared(definition: Definition) -> list[ToolEntry]:
+    """The tools of the catalog that are prompt skills, of those that the agent names."""
+    agent: AgentEntry = definition.agents[definition.agent]
+    return [
+        entry
+        for name, entry in definition.tools.items()
+        if entry.implementation.kind == "skill" and agent.may_use(name)
+    ]
+
+
+def declared_tool(entry: ToolEntry, platform: Tools, mcp: Callable[[], Mcp | None]) -> Tool[Any] | None:
+    """What a declaration makes of a built-in tool or of an action; None for a prompt skill, which takes a turn."""
+    wanted = entry.implementation
+    if wanted.kind == "mcp":
+        return _action(entry, mcp)
+    inner = platform.get(wanted.ref) if wanted.kind == "platform" else None
+    if inner is None:
+        return None
+    return RedeclaredTool(
+        name=entry.name,
+        description=entry.description,
+        input=inner.input,
+        function=inner.function,
+        requires_permission=entry.requires_permission or inner.requires_permission,
+        rule=inner.rule,
+        high_cost=entry.high_cost or inner.high_cost,
+        guard=inner.guard,
+        at_most_once=inner.at_most_once,
+        asks=inner.asks,
+        timeout_seconds=inner.timeout_seconds,
+        schema=entry.input_schema,
+        inner=inner,
+    )
+
+
+def _action(entry: ToolEntry, mcp: Callable[[], Mcp | None]) -> Tool[Any]:
+    server, _, action = entry.implementation.ref.partition(".")
+
+    async def call(call: Call, arguments: Any) -> Any:
+        connections = mcp()
+        if connections is None:
+            raise ToolError(NotConfigured.code, "this server has no MCP connections")
+        try:
+            return await connections.call_server(call.context.tenant, server, action, arguments)
+        except (AssetNotFound, McpConnectionFailed, McpTokenExpired, NotConfigured) as exc:
+            raise ToolError(exc.code, exc.message) from None
+
+    return DescribedTool(
+        name=entry.name,
+        description=entry.description,
+        input=dict,
+        function=call,
+        requires_permission=entry.requires_permission,
+        high_cost=entry.high_cost,
+        at_most_once=True,  # nothing is known of what it does
+        schema=entry.input_schema,
+    )
