@@ -8,7 +8,17 @@ from typing import Any
 import msgspec
 import pytest
 from pydantic_ai.exceptions import ModelRequestRejectedError
-from pydantic_ai.messages import BinaryContent, ModelMessage, ModelRequest, ModelResponse, TextPart, UserPromptPart
+from pydantic_ai.messages import (
+    BinaryContent,
+    ModelMessage,
+    ModelRequest,
+    ModelResponse,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolReturnPart,
+    UserPromptPart,
+)
 from pydantic_ai.models import Model
 
 from holdfast.agents.assistant.history import detail_of, model_messages, refused_block, user_content
@@ -127,6 +137,29 @@ async def test_a_conversation_that_is_refused_for_old_media_goes_on_without_them
     assert not isinstance(content_of(before[0])[1], str)
     assert "refused the conversation" in content_of(after[0])[1]
     assert isinstance(content_of(after[-1])[1], BinaryContent)  # that of this turn
+
+
+async def test_a_conversation_that_is_refused_for_another_providers_parts_goes_on_with_what_was_said() -> None:
+    refused = ModelRequestRejectedError("scripted", "messages.1.content.0: invalid signature")
+    script = ScriptedModel([Says("Still here.")], retried={0: [[refused]]})
+    old: list[ModelMessage] = [
+        ModelRequest(parts=[UserPromptPart(content="Add one and two.")]),
+        ModelResponse(parts=[ThinkingPart(content="Hm.", signature="x"), ToolCallPart("sum", "{}", "call|1")]),
+        ModelRequest(parts=[ToolReturnPart("sum", 3, "call|1")]),
+        ModelResponse(parts=[TextPart(content="Three.")]),
+    ]
+    run = OneRun(assistant(script), {"message": "And now?"})
+    run.earlier = [said(1, "user", "Add one and two."), said(1, "assistant", "Three.", detail_of(old))]
+
+    await run.execute()
+
+    before, after = script.messages
+    assert len(before) == 5
+    assert [[getattr(part, "content", None) for part in message.parts] for message in after] == [
+        ["Add one and two."],
+        ["Three."],
+        ["And now?"],
+    ]
 
 
 def message_with_media(number: int, text: str) -> Message:

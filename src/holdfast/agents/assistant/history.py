@@ -30,7 +30,7 @@ from pydantic_ai.models import Model
 from pydantic_core import ValidationError
 
 from holdfast.agents.assistant.compaction import is_summary
-from holdfast.agents.models.media import PDF, note, refusal
+from holdfast.agents.models.media import PDF, note, refusal, turn_begin, without_media
 from holdfast.model import Message
 
 _URLS: Final[Mapping[str, type[ImageUrl | AudioUrl | VideoUrl]]] = {
@@ -129,6 +129,25 @@ def with_notes(messages: list[ModelMessage], notes: str | None, run_id: str) -> 
             told = replace(message, parts=[UserPromptPart(content=notes), *message.parts])
             return [*messages[:place], told, *messages[place + 1 :]]
     return messages
+
+
+def in_plain_words(messages: Sequence[ModelMessage], run_id: str) -> list[ModelMessage]:
+    """
+    The messages, and of earlier turns only what was said: no media, no thinking, no calls of tools.
+
+    Any provider takes these; of the rest it may refuse what was another one's, or what it would not take any more.
+    """
+    begin = turn_begin(messages, run_id)
+    said = [kept for message in messages[:begin] if (kept := _said(without_media(message))).parts]
+    return [*said, *messages[begin:]]
+
+
+def _said(message: ModelMessage) -> ModelMessage:
+    if isinstance(message, ModelRequest):
+        asked = [part for part in message.parts if isinstance(part, UserPromptPart)]
+        return message if len(asked) == len(message.parts) else replace(message, parts=asked)
+    told = [part for part in message.parts if isinstance(part, TextPart)]
+    return message if len(told) == len(message.parts) else replace(message, parts=told)
 
 
 def _detail(message: Message) -> list[ModelMessage] | None:

@@ -36,12 +36,12 @@ from holdfast.agents.assistant.compaction import (
     next_level,
     transcripts,
 )
-from holdfast.agents.assistant.history import with_notes
+from holdfast.agents.assistant.history import in_plain_words, with_notes
 from holdfast.agents.assistant.providers import ProviderFailure
 from holdfast.agents.assistant.structured import Shape
 from holdfast.agents.assistant.turn import Turn, usage_of
 from holdfast.agents.assistant.voice import Voice, report_call
-from holdfast.agents.models.media import fitting, without_media
+from holdfast.agents.models.media import fitting
 
 
 class IterationsExhausted(Exception):
@@ -139,10 +139,10 @@ class RecordedModel(WrapperModel):
     def _forms(self, messages: list[ModelMessage], parameters: ModelRequestParameters, model: Model[Any]) -> list[Form]:
         """
         The forms of a request, the best first. A later one does without what the provider may refuse the request for: a
-        schema that it does not take, or media of earlier turns, say because a URL is dead by now.
+        schema that it does not take, or what earlier turns have beside words, say a URL that is dead by now.
         """
         fit = fitting(messages, model)
-        bare = without_media(fit, self._turn.context.run_id)
+        bare = in_plain_words(fit, self._turn.context.run_id)
         shaped = None if self._shape is None else self._shape.asked_for(parameters, model)
         forms = [] if shaped is None else [(fit, shaped)]
         forms.append((fit, parameters))

@@ -76,14 +76,13 @@ def fitting(messages: Sequence[ModelMessage], model: Model[Any]) -> list[ModelMe
     return [_with_content(message, kept) for message in messages]
 
 
-def without_media(messages: Sequence[ModelMessage], run_id: str) -> list[ModelMessage]:
-    """The messages with notes in the place of all media but those of this run."""
+def without_media(message: ModelMessage) -> ModelMessage:
+    """A message with notes in the place of its media."""
 
     def kept(item: UserContent) -> UserContent:
         return item if _kind(item) is None else note(item, "the provider refused the conversation with it")
 
-    begin = turn_begin(messages, run_id)
-    return [*(_with_content(message, kept) for message in messages[:begin]), *messages[begin:]]
+    return _with_content(message, kept)
 
 
 def turn_begin(messages: Sequence[ModelMessage], run_id: str) -> int:
