@@ -7,6 +7,7 @@ started again; what has effects was called once for each step that ended before 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ import httpx
 import pytest
 
 from tests.support.hook_receiver import HookReceiver, Received, hook_receiver
+from tests.support.postgres import PostgresServer
 from tests.support.server import ServerProcess, start_server
 
 AGENTS = Path(__file__).with_name("skill_agents.py")
@@ -72,8 +74,10 @@ def root(tmp_path: Path) -> Path:
     return made
 
 
-def served(tmp_path: Path, root: Path, crash_at: str = "") -> ServerProcess:
+def served(tmp_path: Path, root: Path, crash_at: str = "", store: str | None = None) -> ServerProcess:
     environment = {"HOLDFAST_SKILLS_ROOTS": str(root), "HOLDFAST_SKILLS_HTTP_ALLOW": "127.0.0.1"}
+    if store is not None:
+        environment["HOLDFAST_STORE"] = store
     return start_server(tmp_path / "data", agents=AGENTS, environment=environment | {"CRASH_AT": crash_at})
 
 
@@ -103,9 +107,9 @@ def check_journal(shown: list[dict[str, Any]]) -> None:
             ended.add(step)
 
 
-def killed_after(tmp_path: Path, root: Path, kill_at: int) -> None:
+def killed_after(tmp_path: Path, root: Path, kill_at: int, store: str | None = None) -> None:
     effects = tmp_path / "effects"
-    server = served(tmp_path, root)
+    server = served(tmp_path, root, store=store)
     seen: list[dict[str, Any]] = []
     run_id = ""
     body = {"inputs": {"file": str(effects)}}
@@ -124,7 +128,7 @@ def killed_after(tmp_path: Path, root: Path, kill_at: int) -> None:
         pass  # it died while we read
     finally:
         server.kill()
-    again = served(tmp_path, root)
+    again = served(tmp_path, root, store=store)
     try:
         shown = all_frames(again, run_id)
     finally:
@@ -147,6 +151,15 @@ def test_steps_that_were_seen_to_end_are_called_once(tmp_path: Path, root: Path)
 @pytest.mark.parametrize("kill_at", range(1, 11))
 def test_wherever_the_kill_comes_steps_are_called_once(tmp_path: Path, root: Path, kill_at: int) -> None:
     killed_after(tmp_path, root, kill_at)
+
+
+@pytest.mark.faults
+async def test_on_postgres_another_process_goes_on_where_it_died(
+    tmp_path: Path, root: Path, postgres: PostgresServer
+) -> None:
+    store = postgres.url(await postgres.make_database())
+
+    await asyncio.to_thread(killed_after, tmp_path, root, 4, store)
 
 
 # The sample skills, one inside of the other

@@ -83,7 +83,7 @@ class StepRun:
         """Do what is not on record yet, and return how the step ended."""
         recorded = self.work.recorded(self.key)
         if recorded is not None:
-            return self._adopt(recorded)
+            return self._adopt(recorded, is_blocked=is_blocked)
         if is_blocked:
             return self._skip("dependency_failed")
         condition = self.step.condition
@@ -109,7 +109,7 @@ class StepRun:
         finally:
             self._close()
 
-    def _adopt(self, row: Row) -> Outcome:
+    def _adopt(self, row: Row, *, is_blocked: bool) -> Outcome:
         """What an earlier execution recorded, or the run that this one was forked from."""
         self.work.record.consume(self.key)
         at = row.completed_at or 0
@@ -120,8 +120,7 @@ class StepRun:
         output = None if row.output is None else decode_result(row.output)
         if row.status == "completed":
             controls.write_again(self, output or {})
-        self.level.data.tell(self.step.id, row.status, row.attempts, output if row.status == "completed" else None)
-        is_blocked = row.status == "skipped" and output == "dependency_failed"
+        self.level.data.tell(self.step.id, row.status, 0 if row.status == "skipped" else row.attempts, output)
         return Outcome(row.status, at=at, is_blocked=is_blocked)
 
     def _begin(self) -> None:
@@ -178,7 +177,7 @@ class StepRun:
 
     def _skip(self, reason: str) -> Outcome:
         now = self._started_at = self.work.now()
-        row = self._ended("skipped", now, output=encode_result(reason, what="a reason"))
+        row = self._ended("skipped", now)
         fields = {"step": self.shown, "message": "", "reason": reason}
         self.work.write(("step_skipped", fields), mark=self.key, rows=(row,))
         self.level.data.tell(self.step.id, "skipped", 0, None)
