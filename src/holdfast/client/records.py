@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 
 class Record(Mapping[str, Any]):
     """A JSON object. `record.status` is `record["status"]`; objects inside are records too. `to_dict` copies it."""
 
     __slots__ = ("_fields",)
+    _values: ClassVar[frozenset[str]] = frozenset()  # fields that hold somebody's JSON value: they are given as it is
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         object.__setattr__(self, "_fields", fields)
 
     def __getitem__(self, name: str) -> Any:
-        return _shown(self._fields[name])
+        value = self._fields[name]
+        return value if name in self._values else _shown(value)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._fields)

@@ -44,33 +44,42 @@ class Source(Protocol[E_co]):
     @property
     def is_over(self) -> bool:
         """Whether the last event came, or the server said that none follows."""
+        ...
 
     @property
     def is_confirming(self) -> bool:
         """Whether the next request only asks if it is over, and so is not waited for."""
+        ...
 
     @property
     def run_id(self) -> str | None:
         """The run that is read, once it is known."""
+        ...
 
     @property
     def cursor(self) -> str | None:
         """The place behind the last event, as the API takes it. None before the first."""
+        ...
 
     def request(self) -> Request:
         """What opens the stream behind the last event."""
+        ...
 
     def opened(self, status_code: int, headers: Mapping[str, str]) -> None:
         """The stream was opened."""
+        ...
 
     def take(self, frame: ServerSentEvent) -> E_co | None:
         """The event of a frame. None if there is nothing to show: a repeat, or no event."""
+        ...
 
     def ended(self) -> None:
         """A connection ended properly."""
+        ...
 
     def result(self) -> object:
         """What the run came to, once it is over. Raises RunFailed if it failed."""
+        ...
 
 
 class Patience:

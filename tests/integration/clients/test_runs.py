@@ -48,7 +48,7 @@ async def test_events_are_read_from_a_cursor_on_filtered_and_compact(runs: Any) 
 
 async def test_invoke_gives_the_output_or_says_that_the_run_waits(runs: Any) -> None:
     done = await runs.invoke({"query": "x"}, agent="tutor")
-    assert (done.output.answer, done.metadata.agent, done.is_waiting) == ("Quan", "tutor", False)
+    assert (done.output["answer"], done.metadata.agent, done.is_waiting) == ("Quan", "tutor", False)
 
     waits = await runs.invoke({}, agent="ask")
     assert (waits.is_waiting, waits.output, waits.interrupts[0].question) == (True, None, "Pay?")

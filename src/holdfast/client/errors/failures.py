@@ -153,3 +153,33 @@ class RunCancelled(RunFailed):
     """It was cancelled."""
 
     code = "CANCELLED"
+
+
+class SkillFailed(RunFailed):
+    """A step of the skill failed."""
+
+    code = "RUNTIME_ERROR"
+
+
+class StepTimeout(RunFailed):
+    """A step took too long."""
+
+    code = "STEP_TIMEOUT"
+
+
+class UpstreamFailure(RunFailed):
+    """What a step called failed."""
+
+    code = "UPSTREAM_FAILURE"
+
+
+class UpstreamTimeout(RunFailed):
+    """What a step called took too long."""
+
+    code = "UPSTREAM_TIMEOUT"
+
+
+class GateExecutionFailure(RunFailed):
+    """A gate of the skill could not be asked."""
+
+    code = "GATE_EXECUTION_FAILURE"

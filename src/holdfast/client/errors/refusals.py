@@ -335,3 +335,99 @@ class StorageFull(Unavailable):
 
     code = "STORAGE_FULL"
     is_passing = False
+
+
+class BadRequest(RequestRefused):
+    """The bytes are no HTTP/1.1 request."""
+
+    code = "BAD_REQUEST"
+
+
+class UpgradeRequired(RequestRefused):
+    """The path is that of a WebSocket."""
+
+    code = "UPGRADE_REQUIRED"
+
+
+class ConformanceUnmet(RequestRefused):
+    """The skill does not fit the profile that the call asks for."""
+
+    code = "CONFORMANCE_UNMET"
+
+
+class ConfirmationRequired(RequestRefused):
+    """The skill has effects, and the call does not say that it is meant."""
+
+    code = "CONFIRMATION_REQUIRED"
+
+
+class Unauthorized(AccessRefused):
+    """No key was sent, or none that is known."""
+
+    code = "UNAUTHORIZED"
+
+
+class SafetyDenied(AccessRefused):
+    """A gate or a person did not allow the run to go on."""
+
+    code = "SAFETY_DENIED"
+
+
+class AlreadyAnswered(Conflict):
+    """Another answer was first. It stands."""
+
+    code = "ALREADY_ANSWERED"
+
+
+class AlreadyFinished(Conflict):
+    """The run is over."""
+
+    code = "ALREADY_FINISHED"
+
+
+class NotFinished(Conflict):
+    """The run is not over yet."""
+
+    code = "NOT_FINISHED"
+
+
+class NotWaiting(Conflict):
+    """The run waits for no answer."""
+
+    code = "NOT_WAITING"
+
+
+class InterruptAmbiguous(Conflict):
+    """Several requests are pending. Name one."""
+
+    code = "INTERRUPT_AMBIGUOUS"
+
+
+class ForkConflict(Conflict):
+    """Results that the fork would keep are not there, or were made by another definition."""
+
+    code = "FORK_CONFLICT"
+
+
+class IdempotencyConflict(Conflict):
+    """The key belongs to another call, or its first call is still at work."""
+
+    code = "IDEMPOTENCY_CONFLICT"
+
+
+class InvalidConfiguration(Conflict):
+    """The skill's files have faults; it cannot run."""
+
+    code = "INVALID_CONFIGURATION"
+
+
+class ShuttingDown(Unavailable):
+    """The server is stopping. Accepted work goes on after the stop."""
+
+    code = "SHUTTING_DOWN"
+
+
+class Overloaded(Unavailable):
+    """As many runs as allowed are queued."""
+
+    code = "OVERLOADED"

@@ -8,6 +8,7 @@ from holdfast.client.records import Record
 
 Status = Literal["accepted", "running", "waiting", "completed", "failed", "cancelled"]
 FINISHED: Final = ("completed", "failed", "cancelled")
+VALUES: Final = frozenset({"input", "output"})
 
 
 class StartedRun(Record):
@@ -27,6 +28,7 @@ class Invocation(Record):
     """
 
     __slots__ = ()
+    _values = VALUES
     output: Any
     metadata: Record
     run_id: str
@@ -42,6 +44,7 @@ class Run(Record):
     """A run as it stands: its status, its output or error, what waits in `interrupts`."""
 
     __slots__ = ()
+    _values = VALUES
     run_id: str
     number: int
     status: Status

@@ -28,8 +28,6 @@ class RunSource:
         query: further parameters of the stream.
     """
 
-    is_confirming: Final = False
-
     def __init__(
         self,
         start: Request | None,
@@ -42,6 +40,7 @@ class RunSource:
         self.run_id = run_id
         self.cursor = cursor
         self.is_over = False
+        self.is_confirming = False
         self._start = start
         self._query = query or {}
         self._on_discard = on_discard
