@@ -295,6 +295,7 @@ async def test_runs_are_listed_page_by_page(served: Served) -> None:
 
 async def test_a_run_of_another_api_has_a_record_and_a_trace(served: Served) -> None:
     server, _ = served
+    schema = (await server.get("/agents/skill:my.skill/schema")).json()["input_schema"]
     run_id = (await server.post("/agents/skill:my.skill/runs", {"text": "x"})).json()["run_id"]
 
     frames = await server.frames("GET", f"/v1/runs/{run_id}/stream")
@@ -303,3 +304,4 @@ async def test_a_run_of_another_api_has_a_record_and_a_trace(served: Served) -> 
     assert {frame["trace_id"] for frame in frames} == {run_id}
     assert (record["trace_id"], record["metadata"]["execution_channel"]) == (run_id, "runtime")
     assert record["skill_version"] == "1.0.0"
+    assert schema["required"] == ["text"]

@@ -126,6 +126,10 @@ def _agent(request: Call) -> Program:
     for program in services.programs:
         if program.name == name:
             return program
+    # One that comes and goes with its files.
+    found = None if services.opened is None or name is None else services.opened.worker.programs.get(name)
+    if found is not None:
+        return found
     raise AgentNotFound(f"this server serves no agent {name!r}", agent=name)
 
 
