@@ -108,7 +108,7 @@ async def test_a_client_that_knows_no_chunks_gets_its_stream_whole(served: Serve
     body = b'{"inputs":{"text":"x"}}'
     reader, writer = await asyncio.open_connection(server.client.base_url.host, server.client.base_url.port)
     writer.write(
-        b"POST /v1/skills/my.skill/execute/stream HTTP/1.0\r\nHost: localhost\r\nx-api-key: key-of-executor\r\n"
+        b"POST /v1/skills/my.skill/execute/stream HTTP/1.0\r\nx-api-key: key-of-executor\r\n"
         b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     )
 

@@ -123,7 +123,9 @@ class Door:
 
     def _check_origin(self, scope: Scope, exchange: Exchange, is_public: bool) -> None:
         host = header(scope["headers"], b"host")
-        self._origins.check_host(host)
+        # A client of HTTP/1.0 need not name the host, and is no browser.
+        if host is not None or scope["http_version"] != "1.0":
+            self._origins.check_host(host)
         origin = header(scope["headers"], b"origin")
         if origin is None:
             return
