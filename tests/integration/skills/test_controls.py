@@ -295,3 +295,32 @@ async def test_a_nested_skill_that_is_tried_again_runs_whole_again(tmp_path: Pat
         "step_completed o",
     ]
     assert {step.name for step in steps if not step.key.startswith("given:")} == {"o", "o/s", "o/t"}
+
+
+async def test_a_step_that_is_not_completed_leaves_nothing_of_what_it_wrote(tmp_path: Path) -> None:
+    calls: list[Any] = []
+
+    def work(value: Any) -> Any:
+        calls.append(value)
+        if len(calls) == 2:
+            raise RuntimeError("not twice")
+        return value
+
+    turning = skill(
+        "turning",
+        {"id": "one", "uses": "note", "input": {"value": [1]}, "output": {"value": "outputs.log"}},
+        {
+            "id": "loop",
+            "uses": "work",
+            "input": {"value": 2},
+            "output": {"value": "outputs.log", "vars.none": "working.deep.n"},
+            "merge_strategy": "append",
+            "while": {"condition": "true", "max_iterations": 3},
+        },
+        outputs="log",
+    )
+    parts = [*PARTS, capability("work", "value", "value")]
+    async with skilled(tmp_path, [turning], parts, {**FUNCTIONS, "work": work}) as running:
+        run, events = await running.run("skill:turning", fail_fast=False)
+
+    assert (run.status, events[-1]["output"], len(calls)) == (Status.COMPLETED, {"log": [1]}, 2)

@@ -151,7 +151,8 @@ def _unit(step: StepRun, place: str, item: int | str) -> Unit:
 
 def _record(step: StepRun, unit: Unit, made: Made, progress: tuple[float, str]) -> None:
     """Record what a call made, and tell how far the step is."""
-    row = step.work.noted(unit.key, step.shown, encode_result(made, what=f"the output of step {step.key}"))
+    data = encode_result(made, what=f"the output of step {step.key}")
+    row = step.work.noted(unit.key, step.shown, data, began_at=unit.began_at, attempt=unit.attempt)
     fields = {"step": step.shown, "progress": progress[0], "message": progress[1]}
     step.work.write(("progress", fields), mark=step.key, rows=(row,))
 
@@ -243,29 +244,37 @@ async def _again(step: StepRun, loop: While, capability: Capability, inputs: Mad
 async def _members(step: StepRun, scatter: Scatter, chosen: Chosen) -> Made:
     made: dict[str, Made] = {}
     failed: dict[str, SkillError | Degraded] = {}
-    is_first_wanted = scatter.merge == "first_success"
+    left = [one for one in chosen.capabilities if not _is_on_record(step, one, made, failed)]
     won = asyncio.Event()
 
     async def member(capability: Capability) -> None:
         unit = _unit(step, f"member:{capability.id}", capability.id)
-        row = step.work.recorded(unit.key)
-        if row is not None and row.error is not None:
-            failed[capability.id] = error_from(row.error)
-        elif row is not None:
-            made[capability.id] = decode_result(row.output or b"null")
-        else:
-            await _member(step, unit, capability, chosen.inputs, made, failed, len(chosen.capabilities))
-        if is_first_wanted and made:
+        await _member(step, unit, capability, chosen.inputs, made, failed, len(chosen.capabilities))
+        if made:
             won.set()
 
-    if is_first_wanted:
-        await _race(step, won, [partial(member, one) for one in chosen.capabilities])
-    else:
-        await _together(step, [partial(member, one) for one in chosen.capabilities])
+    works = [partial(member, one) for one in left]
+    if scatter.merge != "first_success":
+        await _together(step, works)
+    elif not made:
+        await _race(step, won, works)
     if not made:
         raise next(iter(sorted(failed.values(), key=lambda error: isinstance(error, Degraded), reverse=True)))
     step.facts |= {"scatter_succeeded": len(made), "scatter_failed": len(failed)}
     return _merged(scatter, [(one.id, made[one.id]) for one in chosen.capabilities if one.id in made])
+
+
+def _is_on_record(
+    step: StepRun, capability: Capability, made: dict[str, Made], failed: dict[str, SkillError | Degraded]
+) -> bool:
+    row = step.work.recorded(step.unit.part(f"member:{capability.id}"))
+    if row is None:
+        return False
+    if row.error is not None:
+        failed[capability.id] = error_from(row.error)
+    else:
+        made[capability.id] = decode_result(row.output or b"null")
+    return True
 
 
 async def _member(
@@ -290,7 +299,7 @@ async def _member(
             unit.key,
             step.shown,
             "failed",
-            started_at=now,
+            started_at=unit.began_at or now,
             completed_at=now,
             attempt=unit.attempt,
             error=failure_from(error),

@@ -19,6 +19,8 @@ from holdfast.agents.skill.references import parse_target as _parse_target
 
 Json = Any
 
+_ABSENT: Any = object()
+
 parse_target = lru_cache(4096)(_parse_target)
 
 
@@ -32,6 +34,7 @@ class Data:
         self._root: dict[str, Any] = {name: {} for name in (INPUTS, *FLAT, *DEEP)}
         self._root |= {"outputs": self.outputs, STEPS: self.steps, FRAME: dict(frame)}
         self._writers: dict[str, str] = {}
+        self._before: dict[str, list[tuple[str, Json, str | None]]] = {}  # of steps under way, what they wrote over
 
     def take_inputs(self, inputs: dict[str, Json]) -> None:
         """The inputs, once they have their defaults."""
@@ -74,8 +77,26 @@ class Data:
             value = _appended(target, holder.get(key), value)
         elif strategy == "deep_merge":
             value = _merged(target, holder.get(key), value)
+        self._before.setdefault(step_id, []).append((target, holder.get(key, _ABSENT), writer))
         holder[key] = value
         self._writers[target] = step_id
+
+    def keep(self, step_id: str) -> None:
+        """What a step wrote stays: it is completed."""
+        self._before.pop(step_id, None)
+
+    def take_back(self, step_id: str) -> None:
+        """What a step wrote is gone, as if it had never been: it is not completed."""
+        for target, value, writer in reversed(self._before.pop(step_id, [])):
+            holder, key = self._place(target)
+            if value is _ABSENT:
+                holder.pop(key, None)
+            else:
+                holder[key] = value
+            if writer is None:
+                self._writers.pop(target, None)
+            else:
+                self._writers[target] = writer
 
     def _place(self, target: str) -> tuple[dict[str, Json], str]:
         parsed = parse_target(target)

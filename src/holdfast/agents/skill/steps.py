@@ -120,6 +120,7 @@ class StepRun:
         output = None if row.output is None else decode_result(row.output)
         if row.status == "completed":
             controls.write_again(self, output or {})
+            self.level.data.keep(self.step.id)
         self.level.data.tell(self.step.id, row.status, 0 if row.status == "skipped" else row.attempts, output)
         return Outcome(row.status, at=at, is_blocked=is_blocked)
 
@@ -164,6 +165,7 @@ class StepRun:
         fields |= {"duration_ms": duration, **self.facts}
         row = self._ended("completed", now, output=data)
         self.work.write(("step_completed", fields), mark=self.key, rows=(row,))
+        self.level.data.keep(self.step.id)
         self.level.data.tell(self.step.id, "completed", self.unit.attempt, output)
         return Outcome("completed", at=now)
 
@@ -172,6 +174,7 @@ class StepRun:
         fields = {"step": self.shown, "attempt": self.unit.attempt, "message": ""}
         fields |= {"gate": verdict.gate, "phase": verdict.phase, "reason": verdict.reason}
         self.work.write(("step_degraded", fields), mark=self.key, rows=(self._ended("degraded", now),))
+        self.level.data.take_back(self.step.id)
         self.level.data.tell(self.step.id, "degraded", self.unit.attempt, None)
         return Outcome("degraded", at=now)
 
@@ -192,6 +195,7 @@ class StepRun:
             fields["item"] = error.details["item"]
         row = self._ended("failed", now, error=failure_from(error))
         self.work.write(("step_failed", fields), mark=self.key, rows=(row,))
+        self.level.data.take_back(self.step.id)
         self.level.data.tell(self.step.id, "failed", self.unit.attempt, None)
         return Outcome("failed", error, now)
 
@@ -319,6 +323,7 @@ class StepRun:
 
     async def call(self, unit: Unit, capability: Capability, inputs: dict[str, Json]) -> dict[str, Json]:
         """One call with its gates, tried as often as the step says; its output."""
+        unit.began_at = self.work.now()
         await pass_gates(self, unit, "pre", gates_of(self, capability, "pre"), inputs)
         post = gates_of(self, capability, "post")
         made: dict[str, Json] | None = self.work.note(unit.part("note:call")) if post else None

@@ -101,10 +101,12 @@ class Undertaking:
             error=error,
         )
 
-    def noted(self, key: str, name: str, output: bytes) -> Step:
-        """A row that only remembers something."""
+    def noted(self, key: str, name: str, output: bytes, *, began_at: int | None = None, attempt: int = 1) -> Step:
+        """A row that remembers something, such as what a call made that began then."""
         now = self.now()
-        return self.row(key, name, "completed", started_at=now, completed_at=now, output=output)
+        return self.row(
+            key, name, "completed", started_at=began_at or now, completed_at=now, output=output, attempt=attempt
+        )
 
     async def breathe(self) -> None:
         """Let others have the event loop now and then, and wait where too much is pending for the disk."""

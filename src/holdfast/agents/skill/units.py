@@ -29,13 +29,14 @@ _RETRY_AT = "retry_at"
 class Unit:
     """A call, with the attempts that were made at it."""
 
-    __slots__ = ("attempt", "failure", "failures", "item", "key", "place", "retry_at")
+    __slots__ = ("attempt", "began_at", "failure", "failures", "item", "key", "place", "retry_at")
 
     def __init__(self, key: str, *, place: str = "", item: int | str | None = None) -> None:
         self.key = key
         self.place = place  # within its step; empty: the only call
         self.item = item  # shown in the events of its attempts
         self.attempt = 1
+        self.began_at = 0  # in this execution
         self.failures = 0  # attempts that failed; those that a crash ended do not count
         self.retry_at: int | None = None  # when the next attempt begins, while it waits for that
         self.failure: Failure | None = None  # of the last failed attempt
