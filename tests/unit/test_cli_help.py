@@ -20,6 +20,8 @@ COMMANDS = (
     "version",
     "runs",
     *(f"runs {name}" for name in ("list", "show", "follow", "cancel", "answer", "export", "verify")),
+    "skills",
+    *(f"skills {name}" for name in ("list", "validate", "new", "run", "graph")),
     "keys",
     *(f"keys {name}" for name in ("add", "list", "revoke")),
     "store",

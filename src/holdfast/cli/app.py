@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli import demo, dockfile, keys, runs, serving, store
+from holdfast.cli import demo, dockfile, keys, runs, serving, skills, store
 from holdfast.cli.screen import CliError, fail
 from holdfast.errors import HoldfastError
 
@@ -35,6 +35,7 @@ app.command("add", epilog=dockfile.ADD_EXAMPLES)(dockfile.add)
 app.command("validate", epilog=dockfile.VALIDATE_EXAMPLES)(dockfile.validate)
 app.command("demo")(demo.demo)
 app.add_typer(runs.app, name="runs")
+app.add_typer(skills.app, name="skills")
 app.add_typer(keys.app, name="keys")
 app.add_typer(store.app, name="store")
 

@@ -134,6 +134,10 @@ class Library:
             f"the {kind} {name!r} has errors, the first is {first.code} at {where}: {first.message}", errors
         )
 
+    def files(self) -> set[str]:
+        """The names of all files that were found, but those that are built in."""
+        return {known.file.name for path, known in self._known.items() if not path.is_relative_to(PACKAGED)}
+
     # Following the files
 
     async def follow(self, seconds: float = REFRESH_SECONDS) -> None:
@@ -218,6 +222,12 @@ def _walk(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Path]:
         for name in sorted(names):
             if is_wanted(name):
                 yield Path(place) / name
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All files below a folder that are skills or, where it belongs to `capabilities`, capabilities."""
+    is_of_capabilities = "capabilities" in folder.resolve().parts
+    return list(_walk(folder, _is_yaml if is_of_capabilities else _is_skill))
 
 
 def _root_of(path: Path) -> Path:
