@@ -14,11 +14,20 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import memory, postgres, runtime, skills, sockets, workflow
+from bench import clients, memory, postgres, runtime, skills, sockets, workflow
 from bench import rows as sqlite
 from bench.rows import Row
 
-ROWS = {**sqlite.ROWS, **postgres.ROWS, **runtime.ROWS, **sockets.ROWS, **memory.ROWS, **workflow.ROWS, **skills.ROWS}
+ROWS = {
+    **sqlite.ROWS,
+    **postgres.ROWS,
+    **runtime.ROWS,
+    **sockets.ROWS,
+    **memory.ROWS,
+    **workflow.ROWS,
+    **skills.ROWS,
+    **clients.ROWS,
+}
 
 
 async def measure(names: list[str]) -> list[Row]:

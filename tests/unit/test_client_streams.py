@@ -21,7 +21,7 @@ from holdfast.client.errors import (
     StreamInterrupted,
     TooManySubscribers,
 )
-from holdfast.client.runtime import AsyncRunsClient, Complete, Gap, Restarted, RunEvent, Token, UnknownEvent
+from holdfast.client.runtime import AsyncRunsClient, Complete, Restarted, RunEvent, Token, UnknownEvent
 from tests.support.wire import End, HeldClock, Reply, Unreachable, Wire, answer, stream
 
 OPENING = b"retry: 1500\n\n"
@@ -57,7 +57,7 @@ def client_of(wire: Wire, **arguments: Any) -> tuple[AsyncRunsClient, HeldClock]
 
 
 def numbers(events: Iterable[RunEvent]) -> list[int | None]:
-    return [None if isinstance(event, Gap) else event.sequence for event in events]
+    return [event.sequence for event in events]
 
 
 async def read(client: AsyncRunsClient) -> list[RunEvent]:

@@ -213,6 +213,7 @@ class Gap(TypedEvent, frozen=True, kw_only=True, tag="gap"):
     tail_sequence: int
     epoch: int
     reason: Literal["pruned", "rolled_back", "ahead"]
+    sequence: None = None
 
 
 class UnknownEvent(Event, frozen=True, kw_only=True):
