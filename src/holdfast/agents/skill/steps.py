@@ -74,6 +74,7 @@ class StepRun:
         self._opened: OpenStep | None = None  # while it executes, for the kernel
         self._active = 0  # how much of it executes, and does not only wait
         self._has_place = False
+        self._is_told = False
         self._started_at = 0
         self._attempt_at = 0
 
@@ -91,14 +92,14 @@ class StepRun:
             return self._skip("condition")
         try:
             await self._take_place()
-            self._begin()
+            await self._begin()
             return await self._complete(await self._carry_out())
         except Degraded as verdict:
             return await self._degrade(verdict)
         except SkillError as error:
             return self._fail(error)
         except asyncio.CancelledError:
-            if self._opened is not None and self.level.is_cut_off:
+            if self._is_told and self.level.is_cut_off:
                 self._fail(StepCancelledError(f"Step '{self.shown}' was cut off."))
             raise
         except LeaseLost:
@@ -124,7 +125,7 @@ class StepRun:
         self.level.data.tell(self.step.id, row.status, 0 if row.status == "skipped" else row.attempts, output)
         return Outcome(row.status, at=at, is_blocked=is_blocked)
 
-    def _begin(self) -> None:
+    async def _begin(self) -> None:
         """Tell that it starts, unless readers know and no crash has made that void."""
         work, now = self.work, self.work.now()
         row = work.record.step(self.key)
@@ -134,6 +135,8 @@ class StepRun:
         self._attempt_at = now
         self._opened = OpenStep(self.key, self.shown, self.unit.attempt, False, True, now)
         self.wake()
+        await self.work.not_ending()
+        self._is_told = True
         if row is None:
             self._tell_started({})
         elif asked != work.run_attempt and self.unit.retry_at is None:
@@ -391,8 +394,7 @@ class StepRun:
             SkillError: it failed, was too slow, broke its contract, or may not be made again.
         """
         await self.work.breathe()
-        if self.work.execution.is_ending:
-            await asyncio.get_running_loop().create_future()  # nothing begins any more: the cancellation is on its way
+        await self.work.not_ending()
         once = capability.at_most_once if at_most_once is None else at_most_once
         # A call that the caller executes is asked once by itself: its answer is waited for.
         if once and not isinstance(capability.bind, Client):

@@ -117,6 +117,11 @@ class Undertaking:
         if self.is_full:
             await self._writer.room()
 
+    async def not_ending(self) -> None:
+        """Go on, unless the run ends here or is let go: nothing begins any more, and a cancellation is on its way."""
+        if self.execution.is_ending:
+            await asyncio.get_running_loop().create_future()
+
     async def settle(self) -> None:
         """
         Wait until all results that were written up to now are on disk, and the lease is surely ours.
