@@ -110,6 +110,7 @@ def test_a_provider_that_can_is_held_to_the_schema_itself() -> None:
     assert asked.output_object is not None
     assert asked.output_object.json_schema == CITY
     assert Shape({"type": "array"}).asked_for(parameters, chat) is None
+    assert Shape({"type": "object", "properties": {"a": {"$ref": "#"}}}).asked_for(parameters, chat) is None
     assert Shape(CITY).asked_for(parameters, TestModel(profile={"supports_json_schema_output": False})) is None
 
 

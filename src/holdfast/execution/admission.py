@@ -16,6 +16,7 @@ import msgspec
 
 from holdfast.errors import InvalidInput, InvalidOutput, PolicyViolation
 from holdfast.execution.codec import decode_result, encode_result
+from holdfast.execution.foreign_schemas import misfits_of
 from holdfast.execution.program import AgentSpec
 from holdfast.execution.redaction import redactor_of
 from holdfast.execution.requests import StartRequest
@@ -118,14 +119,14 @@ def shaped(spec: AgentSpec, data: bytes) -> Shaped:
     return Shaped(data, removed)
 
 
-def check_output(document: Mapping[str, Any], data: bytes) -> None:
+async def check_output(document: Mapping[str, Any], data: bytes) -> None:
     """
     Let output JSON pass that fits a schema of the run's caller.
 
     Raises:
         InvalidOutput: it does not.
     """
-    misfits = schema_of(document).misfits(decode_result(data))
+    misfits = await misfits_of(document, data)
     if misfits:
         raise _not_fitting("the schema that the caller asked for", misfits)
 

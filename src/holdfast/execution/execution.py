@@ -506,7 +506,7 @@ class Execution:
         """The output as the agent's declaration wants it."""
         wanted = self.record.step(given_key(OUTPUT_SCHEMA))
         if wanted is not None:
-            await off_loop(len(data), check_output, decode_result(wanted.output or b"{}"), data)
+            await check_output(decode_result(wanted.output or b"{}"), data)
         spec = spec_of(self.program)
         made = Shaped(data) if spec.output_schema is None else await off_loop(len(data), shaped, spec, data)
         return msgspec.structs.replace(made, data=cut(self._clean(made.data), spec.safety.max_output_chars))

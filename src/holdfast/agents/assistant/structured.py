@@ -17,7 +17,7 @@ from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.output import OutputObjectDefinition
 
 from holdfast.errors import InvalidOutput
-from holdfast.execution.schema import schema_of
+from holdfast.execution.foreign_schemas import is_plain, misfits_of
 
 REPAIRS_MAX: Final = 2
 MISFITS_SHOWN: Final = 10
@@ -28,7 +28,6 @@ class Shape:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = dict(document)
-        self._schema = schema_of(document)
         self._misses = 0
 
     @property
@@ -48,7 +47,7 @@ class Shape:
             ModelRetry: it does not fit, and the model may mend it.
             InvalidOutput: it did not fit for the last time.
         """
-        problems, value = self._look(text)
+        problems, value = await self._look(text)
         if not problems:
             return value
         self._misses += 1
@@ -61,17 +60,19 @@ class Shape:
             f"The answer does not fit the JSON Schema:\n{listed}\nAnswer again, with the whole JSON value."
         )
 
-    def _look(self, text: str) -> tuple[list[str], Any]:
+    async def _look(self, text: str) -> tuple[list[str], Any]:
+        data = _without_fence(text).encode()
         try:
-            value = msgspec.json.decode(_without_fence(text))
+            value = msgspec.json.decode(data)
         except msgspec.DecodeError as exc:
             return [f"it is no JSON: {exc}"], None
-        return [misfit.text for misfit in self._schema.misfits(value)], value
+        return [misfit.text for misfit in await misfits_of(self.document, data)], value
 
     def asked_for(self, parameters: ModelRequestParameters, model: Model[Any]) -> ModelRequestParameters | None:
         """The parameters of a request that has the provider hold the model to the schema; None: it cannot do that."""
         is_object = self.document.get("type") == "object"
-        if not is_object or not model.profile.get("supports_json_schema_output", False):
+        # What the library makes of a maze for a provider is done here, at once.
+        if not is_object or not is_plain(self.document) or not model.profile.get("supports_json_schema_output", False):
             return None
         wanted = OutputObjectDefinition(json_schema=self.document, name="answer")
         return replace(parameters, output_mode="native", output_object=wanted)

@@ -28,9 +28,10 @@ from holdfast.api.http.idempotency import REPLAYED, idempotency_row, once
 from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.http.sse import EventStream
 from holdfast.errors import IdempotencyKeyReused, RunFinished, ThreadBusy
+from holdfast.execution.foreign_schemas import check_schema
 from holdfast.execution.forking import Inherited
 from holdfast.execution.given import OUTPUT_SCHEMA, given_step
-from holdfast.execution.schema import InvalidSchema, schema_of
+from holdfast.execution.schema import InvalidSchema
 from holdfast.model import Run
 from holdfast.runs import Caller, Runs, StartRequest
 from holdfast.store.base import IdempotencyRow, Started
@@ -53,15 +54,6 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     response_schema: dict[str, Any] | None = None
 
 
-def _schema(value: Any, path: str) -> Any:
-    fields.json_object(SCHEMA_BYTES_MAX)(value, path)
-    try:
-        schema_of(value)
-    except InvalidSchema as exc:
-        refuse(path, f"is no JSON Schema that can be held to: {exc.message}")
-    return value
-
-
 # `direct`, `super_thinking` and `effort` are hints to agents that plan or think at length. They are checked, and as
 # long as no agent here does either, every turn is already what they ask for or as near to it as can be.
 _BODY: Final[Mapping[str, Check]] = {
@@ -75,7 +67,7 @@ _BODY: Final[Mapping[str, Check]] = {
     "effort": fields.one_of(("none", "low", "medium", "high")),
     "agent": fields.text(1, 128),
     "metadata": fields.json_object(METADATA_BYTES_MAX),
-    "response_schema": _schema,
+    "response_schema": fields.json_object(SCHEMA_BYTES_MAX),
 }
 
 
@@ -104,9 +96,10 @@ async def execute(request: Call) -> asgi.Answer:
     query = request.query()
     body = await request.json_body()
     idempotency = idempotency_row(request, query, body)
-    # Twenty blocks are up to 24 MiB of base64, and a schema can be a maze: both would hold up every stream of the server.
-    is_heavy = isinstance(body, dict) and bool(body.get("media") or body.get("response_schema"))
-    wanted = await asyncio.to_thread(read_wanted, body) if is_heavy else read_wanted(body)
+    has_media = isinstance(body, dict) and bool(body.get("media"))
+    # Twenty blocks are up to 24 MiB of base64, which would hold up every stream of the server.
+    wanted = await asyncio.to_thread(read_wanted, body) if has_media else read_wanted(body)
+    await _check_schema(wanted.response_schema)
     started = None
     if idempotency is not None:
         # The key lives as long as its turn.
@@ -175,6 +168,15 @@ async def _agent_of(runs: Runs, caller: Caller, task_id: str) -> str | None:
     """The agent of the task's last turn; None: whichever is the default."""
     thread = await runs.thread(caller, task_id)
     return None if thread is None else thread.agent
+
+
+async def _check_schema(document: dict[str, Any] | None) -> None:
+    """Let pass what an answer can be held to."""
+    try:
+        if document is not None:
+            await check_schema(document)
+    except InvalidSchema as exc:
+        refuse("response_schema", f"is no JSON Schema that can be held to: {exc.message}")
 
 
 async def _check_media(runs: Runs, agent: str | None, media: list[dict[str, Any]]) -> None:
