@@ -28,7 +28,24 @@ PARTS = [
     capability("pure", "value", "value", side_effects=False),
     capability("boom", "value", "value"),
     capability("even", "value", "allowed", side_effects=False),
+    capability("flaky", "value", "value"),
 ]
+INNER = skill(
+    "inner",
+    {"id": "a", "uses": "mix", "input": {"value": "inputs.value"}, "output": {"value": "vars.a"}},
+    {
+        "id": "b",
+        "uses": "pure",
+        "input": {"value": ["vars.a", "inputs.value"]},
+        "output": {"value": "outputs.value"},
+    },
+    inputs="value",
+    outputs="value",
+)
+KINDS = ["mix", "boom", "foreach", "pure", "flaky", "nested", "scatter", "while"]
+
+
+USES = {"foreach": "mix", "nested": "skill:inner", "scatter": "mix", "while": "mix"}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -36,7 +53,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     deps: frozenset[int]
     reads: tuple[int, ...]  # ancestors, by place among them
-    kind: str  # mix, pure, boom, foreach
+    kind: str  # one of KINDS
     gate: str | None  # what happens where the gate says no
     phase: str
     condition: tuple[str, int] | None  # which one, on which ancestor
@@ -56,7 +73,17 @@ def functions(called: Callable[[Any], None] = lambda _: None) -> dict[str, Calla
         called(value)
         return {"value": mixed(value)}
 
+    failed: set[str] = set()
+
+    def flaky(value: Any, context: Any) -> dict[str, Any]:
+        key = context.idempotency_key
+        if key not in failed:
+            failed.add(key)
+            raise RuntimeError("not now")
+        return {"value": mixed(value)}
+
     return {
+        "flaky": flaky,
         "mix": mix,
         "pure": lambda value: {"value": mixed(value)},
         "boom": boom,
@@ -73,7 +100,7 @@ def plans(draw: st.DrawFn) -> list[Plan]:
             if place
             else frozenset(),
             reads=tuple(draw(st.lists(st.integers(0, 7), max_size=3))),
-            kind=draw(st.sampled_from(["mix", "boom", "foreach", "pure"])),
+            kind=draw(st.sampled_from(KINDS)),
             gate=draw(st.sampled_from([None, None, None, "degrade", "warn", "block"])),
             phase=draw(st.sampled_from(["pre", "post"])),
             condition=draw(
@@ -120,7 +147,7 @@ def skill_of(name: str, steps: list[Resolved]) -> Skill:
         value: Any = [step.place, *(f"vars.v{read}" for read in step.reads)]
         given_step: dict[str, Any] = {
             "id": f"s{step.place}",
-            "uses": "mix" if step.plan.kind == "foreach" else step.plan.kind,
+            "uses": USES.get(step.plan.kind, step.plan.kind),
             "depends_on": [f"s{dep}" for dep in sorted(step.plan.deps)],
             "input": {"value": value},
             "output": {"value": f"vars.v{step.place}"},
@@ -128,6 +155,14 @@ def skill_of(name: str, steps: list[Resolved]) -> Skill:
         if step.plan.kind == "foreach":
             items = ", ".join([f"{step.place}", *(f"vars.v{read}" for read in step.reads)])
             given_step |= {"foreach": {"items": f"[{items}]", "parallel": 2}, "input": {"value": "item"}}
+        if step.plan.kind == "flaky":
+            given_step["retry"] = {"max_attempts": 2, "backoff_seconds": 0}
+        if step.plan.kind == "scatter":
+            given_step["scatter"] = {"capabilities": ["boom", "mix"]}
+            given_step["output"] = {"mix.value": f"vars.v{step.place}"}
+        if step.plan.kind == "while":
+            given_step["input"] = {"value": [*value, f"steps.s{step.place}.output.value"]}
+            given_step["while"] = {"condition": f"steps.s{step.place}.output.value > 2", "max_iterations": 3}
         if step.plan.gate is not None:
             given_step[f"{step.plan.phase}_gates"] = [{"capability": "even", "on_fail": step.plan.gate}]
         if step.condition is not None:
@@ -136,7 +171,7 @@ def skill_of(name: str, steps: list[Resolved]) -> Skill:
                 f"v{other} == 3 or v{other} == null" if kind == "value" else (f'steps.s{other}.status == "completed"')
             )
         if step.appends:
-            given_step["output"] = {"value": "outputs.log"}
+            given_step["output"] = dict.fromkeys(given_step["output"], "outputs.log")
             given_step["merge_strategy"] = "append"
         declared.append(given_step)
     return skill(name, *declared, outputs="log " + " ".join(f"v{step.place}" for step in steps))
@@ -167,13 +202,28 @@ def interpreted(steps: list[Resolved]) -> tuple[dict[str, str], Any, set[str]]:
             codes.add(code)
         if statuses[place] == "completed":
             if step.appends:
-                log = [*(log or []), *(made if isinstance(made, list) else [made])]
+                # A loop appends after each of its turns.
+                pieces = made.turns if isinstance(made, Turns) else made if isinstance(made, list) else [made]
+                log = [*(log or []), *pieces]
             else:
-                values[place] = made
+                values[place] = made.turns[-1] if isinstance(made, Turns) else made
     return {f"s{place}": status for place, status in statuses.items()}, log, codes
 
 
+class Turns(msgspec.Struct):
+    turns: list[Any]
+
+
 def _called(plan: Plan, inputs: list[Any]) -> tuple[str, Any, str | None]:
+    if plan.kind == "while":
+        return _turns(plan, inputs)
+    if plan.kind == "scatter":
+        # The member that always fails comes first, so its failure counts where both fail.
+        ends = [_one(msgspec.structs.replace(plan, kind=kind), inputs) for kind in ("boom", "mix")]
+        for status in ("completed", "degraded", "failed"):
+            for end in ends:
+                if end[0] == status:
+                    return end
     if plan.kind != "foreach":
         return _one(plan, inputs)
     made = []
@@ -185,6 +235,16 @@ def _called(plan: Plan, inputs: list[Any]) -> tuple[str, Any, str | None]:
     return "completed", made, None
 
 
+def _turns(plan: Plan, inputs: list[Any]) -> tuple[str, Any, str | None]:
+    turns: list[Any] = []
+    while len(turns) < 3 and (not turns or turns[-1] > 2):
+        status, value, code = _one(plan, [*inputs, turns[-1] if turns else None])
+        if status != "completed":
+            return status, None, code
+        turns.append(value)
+    return "completed", Turns(turns), None
+
+
 def _one(plan: Plan, value: Any) -> tuple[str, Any, str | None]:
     def passes(seen: Any) -> bool:
         return mixed([seen, "gate"]) % 2 == 0
@@ -193,7 +253,7 @@ def _one(plan: Plan, value: Any) -> tuple[str, Any, str | None]:
         return ("degraded", None, None) if plan.gate == "degrade" else ("failed", None, "safety_denied")
     if plan.kind == "boom":
         return "failed", None, "upstream_failure"
-    made = mixed(value)
+    made = mixed([mixed(value), value]) if plan.kind == "nested" else mixed(value)
     if plan.gate is not None and plan.phase == "post" and not passes(made) and plan.gate != "warn":
         return ("degraded", None, None) if plan.gate == "degrade" else ("failed", None, "safety_denied")
     return "completed", made, None
@@ -202,7 +262,11 @@ def _one(plan: Plan, value: Any) -> tuple[str, Any, str | None]:
 def check(steps: list[Resolved], events: list[dict[str, Any]], *, fail_fast: bool) -> None:
     statuses, log, codes = interpreted(steps)
     ends = ("step_completed", "step_skipped", "step_degraded", "step_failed")
-    seen = {event["step"]: event["type"].removeprefix("step_") for event in events if event["type"] in ends}
+    seen = {
+        event["step"]: event["type"].removeprefix("step_")
+        for event in events
+        if event["type"] in ends and "/" not in event["step"] and not event.get("will_retry")
+    }
     if not fail_fast or not codes:
         assert seen == statuses
         assert events[-1]["type"] == "complete"
@@ -224,7 +288,7 @@ async def test_random_graphs_give_what_the_naive_interpreter_gives(tmp_path: Pat
             nonlocal count
             count += 1
             name = f"random{count}"
-            running.library.by_id = {name: skill_of(name, steps)}
+            running.library.by_id = {name: skill_of(name, steps), "inner": INNER}
             _, events = await running.run(f"skill:{name}", max_workers=workers, fail_fast=fail_fast)
             return events
 
@@ -260,8 +324,8 @@ async def test_random_graphs_give_the_same_where_the_process_died_on_the_way(tmp
                 await asyncio.Event().wait()
             return {"value": mixed(value)}
 
-        made = skill_of("random", steps)
-        async with skilled(directory, [made], PARTS, {**functions(), "mix": hanging}, crash=True) as running:
+        made, outside = skill_of("random", steps), functions()
+        async with skilled(directory, [made, INNER], PARTS, {**outside, "mix": hanging}, crash=True) as running:
             run = await running.start("skill:random", max_workers=workers, fail_fast=False)
             ended = asyncio.ensure_future(running.kernel.finished(run))
             died = asyncio.ensure_future(entered.wait())
@@ -273,7 +337,7 @@ async def test_random_graphs_give_the_same_where_the_process_died_on_the_way(tmp
                 for step in await running.kernel.store.steps(run.number)
                 if step.is_recorded and ":" not in step.key
             }
-        async with skilled(directory, [made], PARTS, functions()) as running:
+        async with skilled(directory, [made, INNER], PARTS, outside) as running:
             events = await running.kernel.events(run)
             after = {step.key: step.output for step in await running.kernel.store.steps(run.number)}
             assert (await running.kernel.runs.get(CALLER, run.run_id)).status is Status.COMPLETED

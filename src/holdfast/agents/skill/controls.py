@@ -259,7 +259,9 @@ async def _members(step: StepRun, scatter: Scatter, chosen: Chosen) -> Made:
     elif not made:
         await _race(step, won, works)
     if not made:
-        raise next(iter(sorted(failed.values(), key=lambda error: isinstance(error, Degraded), reverse=True)))
+        # The same at every execution: a degradation before a failure, and the first of the file.
+        ordered = [failed[one.id] for one in chosen.capabilities]
+        raise next((error for error in ordered if isinstance(error, Degraded)), ordered[0])
     step.facts |= {"scatter_succeeded": len(made), "scatter_failed": len(failed)}
     return _merged(scatter, [(one.id, made[one.id]) for one in chosen.capabilities if one.id in made])
 
