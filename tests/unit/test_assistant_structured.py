@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic_ai.exceptions import UserError
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.models.test import TestModel
 
@@ -97,6 +98,14 @@ async def test_executed_again_it_counts_its_repairs_as_before() -> None:
         await run.execute()
 
     assert len(model.asked) == 3
+
+
+async def test_a_model_that_cannot_be_asked_with_a_schema_is_asked_without() -> None:
+    model = ScriptedModel(retried={0: [[UserError("no tools together with a schema")], [Says(GOOD)]]})
+
+    result = await shaped_run(model).execute()
+
+    assert result.output == {"city": "Ulm", "people": 126000}
 
 
 def test_a_provider_that_can_is_held_to_the_schema_itself() -> None:

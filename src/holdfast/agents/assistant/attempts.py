@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeAlias, cast
 
 import msgspec
+from pydantic_ai.exceptions import UserError
 from pydantic_ai.messages import ModelMessage, ModelResponse, ModelResponseStreamEvent
 from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.settings import ModelSettings
@@ -101,6 +102,10 @@ class _Attempts:
             first = self._context.next_sequence
             try:
                 response = await self._stream(*self._forms[form])
+            except UserError:
+                if form == len(self._forms) - 1:
+                    raise
+                form += 1  # the library itself knows that this model does not take it so
             except PROVIDER_ERRORS as exc:
                 failure = failure_of(exc)
                 self._context.execution.tally.provider_answers = failure.is_about_request
