@@ -150,11 +150,20 @@ def _unit(step: StepRun, place: str, item: int | str) -> Unit:
 
 
 def _record(step: StepRun, unit: Unit, made: Made, progress: tuple[float, str]) -> None:
-    """Record what a call made, and tell how far the step is."""
+    """
+    Record what a call made, and tell how far the step is.
+
+    Raises:
+        InvalidConfigurationError: all calls of the step together made too much. This one is on record.
+    """
     data = encode_result(made, what=f"the output of step {step.key}")
     row = step.work.noted(unit.key, step.shown, data, began_at=unit.began_at, attempt=unit.attempt)
-    fields = {"step": step.shown, "progress": progress[0], "message": progress[1]}
-    step.work.write(("progress", fields), mark=step.key, rows=(row,))
+    step.work.write(_progress(step, *progress), mark=step.key, rows=(row,))
+    step.count(len(data))
+
+
+def _progress(step: StepRun, share: float, message: str) -> tuple[str, dict[str, Any]]:
+    return "progress", {"step": step.shown, "progress": share, "message": message}
 
 
 # Foreach
@@ -293,6 +302,7 @@ async def _member(
         found = await step.call(unit, capability, checked_inputs(step, capability, given))
     except Degraded as verdict:  # on record by itself
         failed[capability.id] = verdict
+        step.work.write(_progress(step, *_over(made, failed, count)), mark=step.key)
         return
     except SkillError as error:
         failed[capability.id] = error
@@ -306,11 +316,15 @@ async def _member(
             attempt=unit.attempt,
             error=failure_from(error),
         )
-        step.work.write(mark=step.key, rows=(row,))
+        step.work.write(_progress(step, *_over(made, failed, count)), mark=step.key, rows=(row,))
         return
     made[capability.id] = found
+    _record(step, unit, found, _over(made, failed, count))
+
+
+def _over(made: Mapping[str, Any], failed: Mapping[str, Any], count: int) -> tuple[float, str]:
     over = len(made) + len(failed)
-    _record(step, unit, found, (over / count, f"{over} of {count}"))
+    return over / count, f"{over} of {count}"
 
 
 async def _race(step: StepRun, won: asyncio.Event, works: Sequence[Work]) -> None:

@@ -77,6 +77,7 @@ class StepRun:
         self._is_told = False
         self._started_at = 0
         self._attempt_at = 0
+        self._made_bytes = 0
 
     # Its life
 
@@ -156,10 +157,6 @@ class StepRun:
 
     async def _complete(self, output: dict[str, Json]) -> Outcome:
         data = encode_result(output, what=f"the output of step {self.key}")
-        if len(data) > STEP_BYTES_MAX:
-            raise InvalidConfigurationError(
-                f"Step '{self.shown}': its outputs have {len(data)} bytes; {STEP_BYTES_MAX} are allowed."
-            )
         controls.write_outputs(self, output)
         shown = await self.work.execution.shown(encode_result(masked(self._output_fields(), output), what="outputs"))
         now = self.work.now()
@@ -218,6 +215,19 @@ class StepRun:
             completed_at=now,
             **rest,
         )
+
+    def count(self, size: int) -> None:
+        """
+        Take note of so many bytes that one of several calls made.
+
+        Raises:
+            InvalidConfigurationError: it is too much in all.
+        """
+        self._made_bytes += size
+        if self._made_bytes > STEP_BYTES_MAX:
+            raise InvalidConfigurationError(
+                f"Step '{self.shown}': its outputs have over {STEP_BYTES_MAX} bytes in all."
+            )
 
     # Its place among those that execute
 
