@@ -7,17 +7,15 @@ written down, for the step and those around it, in which attempt of the run it w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
+from holdfast.agents.skill.at_work import StepAtWork
 from holdfast.agents.skill.failures import ConfirmationRequiredError, SafetyDeniedError
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.model import Interrupt, Kind, Part
 from holdfast.model.interrupt import encode_answer
-
-if TYPE_CHECKING:
-    from holdfast.agents.skill.steps import StepRun
 
 CHOICES = ("approve", "deny")
 ANSWER_ROLE = "operator"
@@ -44,7 +42,7 @@ class Decision(msgspec.Struct, frozen=True):
     output: Any = None
 
 
-async def ask(step: StepRun, question: Question) -> Decision:
+async def ask(step: StepAtWork, question: Question) -> Decision:
     """
     Ask, or find what was asked before; the run waits until it is answered.
 
@@ -64,7 +62,7 @@ async def ask(step: StepRun, question: Question) -> Decision:
     return _decision(answered)
 
 
-async def approve(step: StepRun, question: Question) -> None:
+async def approve(step: StepAtWork, question: Question) -> None:
     """
     Ask for permission.
 
@@ -76,7 +74,7 @@ async def approve(step: StepRun, question: Question) -> None:
         raise SafetyDeniedError(f"Step '{step.shown}' was not approved.")
 
 
-def _written(step: StepRun, key: str, question: Question) -> Interrupt:
+def _written(step: StepAtWork, key: str, question: Question) -> Interrupt:
     work = step.work
     execution, now = work.execution, work.now()
     expires_at = None if question.expires_in is None else now + int(question.expires_in * 1_000_000)

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
+from holdfast.agents.skill.at_work import StepAtWork
 from holdfast.agents.skill.failures import StepTimeoutError, UpstreamFailureError
+from holdfast.agents.skill.model import Capability
+from holdfast.agents.skill.units import Unit
 from holdfast.errors import Cancelled
 from holdfast.execution.emitting import checked_token
 from holdfast.execution.threads import run_in_thread
-
-if TYPE_CHECKING:
-    from holdfast.agents.skill.model import Capability
-    from holdfast.agents.skill.steps import StepRun
-    from holdfast.agents.skill.units import Unit
 
 # Threads whose functions were late and have not returned yet. Past this many something is very wrong, and more of them
 # would only eat the memory.
@@ -36,7 +34,7 @@ Json = Any
 class Call(msgspec.Struct):
     """A call that is about to be made, or under way."""
 
-    step: StepRun
+    step: StepAtWork
     unit: Unit
     capability: Capability
     inputs: dict[str, Json]

@@ -5,19 +5,17 @@ Gates: capabilities that say whether a call may be made, or whether its output m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from holdfast.agents.skill.asking import Question, approve
+from holdfast.agents.skill.at_work import StepAtWork
 from holdfast.agents.skill.failures import GateExecutionError, SafetyDeniedError, SkillError
 from holdfast.agents.skill.model import Capability, Gate
 from holdfast.agents.skill.step_contract import check_trust, checked_inputs, shown_inputs
 from holdfast.agents.skill.units import Unit
 from holdfast.execution.codec import encode_result
-
-if TYPE_CHECKING:
-    from holdfast.agents.skill.steps import StepRun
 
 Phase = Literal["pre", "post"]
 
@@ -35,7 +33,7 @@ class _Verdict(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def gates_of(step: StepRun, capability: Capability | None, phase: Phase) -> Sequence[Gate]:
+def gates_of(step: StepAtWork, capability: Capability | None, phase: Phase) -> Sequence[Gate]:
     """The gates of a call: those of its capability, then those of the step."""
     own = step.step.pre_gates if phase == "pre" else step.step.post_gates
     if capability is None:
@@ -45,7 +43,7 @@ def gates_of(step: StepRun, capability: Capability | None, phase: Phase) -> Sequ
 
 
 async def pass_gates(
-    step: StepRun,
+    step: StepAtWork,
     unit: Unit,
     phase: Phase,
     gates: Sequence[Gate],
@@ -66,7 +64,7 @@ async def pass_gates(
 
 
 async def _verdict(
-    step: StepRun,
+    step: StepAtWork,
     unit: Unit,
     phase: Phase,
     place: int,
@@ -98,13 +96,13 @@ async def _verdict(
     return verdict
 
 
-def _warning(step: StepRun, phase: Phase, gate: Gate, verdict: _Verdict) -> tuple[str, dict[str, Any]]:
+def _warning(step: StepAtWork, phase: Phase, gate: Gate, verdict: _Verdict) -> tuple[str, dict[str, Any]]:
     facts = {"step": step.shown, "gate": gate.capability, "phase": phase, "reason": verdict.reason}
     return "safety_gate_warning", facts
 
 
 def _given(
-    step: StepRun,
+    step: StepAtWork,
     capability: Capability,
     gate: Gate,
     inputs: Mapping[str, Any],
@@ -129,7 +127,7 @@ def _reason(said: Mapping[str, Any]) -> str:
 
 
 async def _denied(
-    step: StepRun, unit: Unit, phase: Phase, place: int, gate: Gate, reason: str, inputs: Mapping[str, Any]
+    step: StepAtWork, unit: Unit, phase: Phase, place: int, gate: Gate, reason: str, inputs: Mapping[str, Any]
 ) -> None:
     if gate.on_fail == "block":
         raise SafetyDeniedError(f"Step '{step.shown}': denied by the gate {gate.capability}: {reason}")

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.agents.skill.at_work import StepAtWork
 from holdfast.agents.skill.contract import input_problems, is_of, with_defaults
 from holdfast.agents.skill.data import Data
 from holdfast.agents.skill.expressions import parse
@@ -54,7 +55,7 @@ class Level:
         *,
         key_prefix: str = "",
         shown_prefix: str = "",
-        owner: StepRun | None = None,
+        owner: StepAtWork | None = None,
     ) -> None:
         self.work, self.skill, self.owner = work, skill, owner
         self.key_prefix, self.shown_prefix = key_prefix, shown_prefix
@@ -69,7 +70,7 @@ class Level:
         self._ready = deque(step for step in skill.steps if not step.depends_on)
         self._is_failing = False
 
-    def inside(self, owner: StepRun, skill: Skill, inputs: Mapping[str, Json], key_prefix: str) -> Level:
+    def inside(self, owner: StepAtWork, skill: Skill, inputs: Mapping[str, Json], key_prefix: str) -> Level:
         """The level of a skill that is a step of this one."""
         return Level(self.work, skill, inputs, key_prefix=key_prefix, shown_prefix=f"{owner.shown}/", owner=owner)
 

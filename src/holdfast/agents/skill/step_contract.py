@@ -5,16 +5,14 @@ What a step may call, with what, and what may come of it: the contracts of its c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from holdfast.agents.skill.at_work import StepAtWork
 from holdfast.agents.skill.contract import OUTPUT_BYTES_MAX, masked, misfit, produced, with_defaults
 from holdfast.agents.skill.failures import InvalidConfigurationError, SafetyDeniedError
 from holdfast.agents.skill.model import Capability, Field
 from holdfast.errors import InvalidOutput
 from holdfast.execution.codec import decode_result, encode_result
-
-if TYPE_CHECKING:
-    from holdfast.agents.skill.steps import StepRun
 
 RANKS: Final = {"sandbox": 0, "standard": 1, "elevated": 2, "privileged": 3}
 """How much trust each level is."""
@@ -22,7 +20,7 @@ RANKS: Final = {"sandbox": 0, "standard": 1, "elevated": 2, "privileged": 3}
 Json = Any
 
 
-def check_trust(step: StepRun, capability: Capability) -> None:
+def check_trust(step: StepAtWork, capability: Capability) -> None:
     """
     Raises:
         SafetyDeniedError: the capability asks for more trust than the run has.
@@ -33,7 +31,7 @@ def check_trust(step: StepRun, capability: Capability) -> None:
 
 
 def shown_inputs(
-    step: StepRun, inputs: Mapping[str, Json], fields: Mapping[str, Field] | None = None
+    step: StepAtWork, inputs: Mapping[str, Json], fields: Mapping[str, Field] | None = None
 ) -> Mapping[str, Json]:
     """The inputs of a call as the person is shown them who is asked about it."""
     if fields is None:
@@ -42,7 +40,7 @@ def shown_inputs(
     return masked(fields, inputs)
 
 
-def checked_inputs(step: StepRun, capability: Capability, given: Mapping[str, Json]) -> dict[str, Json]:
+def checked_inputs(step: StepAtWork, capability: Capability, given: Mapping[str, Json]) -> dict[str, Json]:
     """
     The declared inputs of a call.
 
@@ -56,7 +54,7 @@ def checked_inputs(step: StepRun, capability: Capability, given: Mapping[str, Js
     return inputs
 
 
-def checked_output(step: StepRun, capability: Capability, result: Json) -> dict[str, Json]:
+def checked_output(step: StepAtWork, capability: Capability, result: Json) -> dict[str, Json]:
     """
     What a call made, as it is read from the record later.
 

@@ -12,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 
-from holdfast.agents.skill import controls
 from holdfast.agents.skill.asking import Decision, Question, approve, ask
+from holdfast.agents.skill.at_work import LevelAtWork
 from holdfast.agents.skill.calling import Call, carry_out
+from holdfast.agents.skill.choosing import choose, output_fields
 from holdfast.agents.skill.contract import masked
+from holdfast.agents.skill.controls import carry_out as make_calls
 from holdfast.agents.skill.failures import (
     InvalidConfigurationError,
     OutcomeUnknownError,
@@ -32,6 +34,7 @@ from holdfast.agents.skill.failures import (
 )
 from holdfast.agents.skill.gates import Degraded, gates_of, pass_gates
 from holdfast.agents.skill.model import Capability, Client, Field, Skill, Step
+from holdfast.agents.skill.outputs import write_again, write_outputs
 from holdfast.agents.skill.step_contract import check_trust, checked_output, shown_inputs
 from holdfast.agents.skill.units import Unit
 from holdfast.errors import LeaseLost
@@ -39,9 +42,6 @@ from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.steps import OpenStep
 from holdfast.model import Step as Row
 from holdfast.model.encoding import format_time
-
-if TYPE_CHECKING:
-    from holdfast.agents.skill.level import Level
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +64,7 @@ class Outcome(msgspec.Struct, frozen=True):
 class StepRun:
     """A step of one execution of a skill."""
 
-    def __init__(self, level: Level, step: Step) -> None:
+    def __init__(self, level: LevelAtWork, step: Step) -> None:
         self.level, self.step, self.work = level, step, level.work
         self.key = level.key_prefix + step.id
         self.shown = level.shown_prefix + step.id
@@ -121,7 +121,7 @@ class StepRun:
             return Outcome("failed", error_from(row.error), at)
         output = None if row.output is None else decode_result(row.output)
         if row.status == "completed":
-            controls.write_again(self, output or {})
+            write_again(self, output or {})
             self.level.data.keep(self.step.id)
         self.level.data.tell(self.step.id, row.status, 0 if row.status == "skipped" else row.attempts, output)
         return Outcome(row.status, at=at, is_blocked=is_blocked)
@@ -157,7 +157,7 @@ class StepRun:
 
     async def _complete(self, output: dict[str, Json]) -> Outcome:
         data = encode_result(output, what=f"the output of step {self.key}")
-        controls.write_outputs(self, output)
+        write_outputs(self, output)
         shown = await self.work.execution.shown(encode_result(masked(self._output_fields(), output), what="outputs"))
         now = self.work.now()
         duration = max(now - self._attempt_at, 0) / 1000
@@ -305,11 +305,11 @@ class StepRun:
     async def _carry_out(self) -> dict[str, Json]:
         if self.step.skill is not None:
             return await self._nested(self.work.definition.skills[self.step.skill])
-        chosen = controls.choose(self)
+        chosen = choose(self)
         for capability in chosen.capabilities:
             check_trust(self, capability)
         await self._confirm(chosen.capabilities, chosen.inputs)
-        return await controls.carry_out(self, chosen)
+        return await make_calls(self, chosen)
 
     async def _nested(self, skill: Skill) -> dict[str, Json]:
         inputs = self.level.data.resolve(self.step.input)
@@ -470,4 +470,4 @@ class StepRun:
         definition = self.work.definition
         if self.step.skill is not None:
             return definition.skills[self.step.skill].outputs
-        return controls.output_fields(self)
+        return output_fields(self)

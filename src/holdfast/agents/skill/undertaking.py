@@ -8,25 +8,40 @@ disk (a step with side effects, a question, the end) waits with `settle` for all
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from holdfast.agents.skill.model import Binding, Definition, Options
 from holdfast.execution.codec import decode_result
 from holdfast.model import Failure, Step
 from holdfast.model.encoding import encode_fields
 
 if TYPE_CHECKING:
-    from holdfast.agents.skill.bindings import Bindings
-    from holdfast.agents.skill.model import Definition, Options
     from holdfast.execution.context import Context
 
 # Steps of our own functions have nothing to wait for: so many of them, and the others have their turn.
 BURST = 8
 
 
+class Bound(Protocol):
+    """What fulfils one capability."""
+
+    async def call(self, call: Any) -> Any:
+        """Make a `Call` within its time; what came of it, unchecked."""
+        ...
+
+
+class Binder(Protocol):
+    """All that fulfil capabilities in this process."""
+
+    def of(self, bind: Binding) -> Bound:
+        """What this part of a contract stands for."""
+        ...
+
+
 class Undertaking:
     """One run, while this process executes it."""
 
-    def __init__(self, context: Context, definition: Definition, options: Options, bindings: Bindings) -> None:
+    def __init__(self, context: Context, definition: Definition, options: Options, bindings: Binder) -> None:
         self.context = context
         self.execution = context.execution
         self.definition = definition

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from litestar import post
 
-from holdfast.agents.skill.controls import kind_of
+from holdfast.agents.skill.choosing import kind_of
 from holdfast.agents.skill.model import Capability
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call

@@ -7,7 +7,7 @@ knows nothing of records, attempts or gates.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 from holdfast.agents.skill.bindings.builtin import BuiltinBinding, Builtins
 from holdfast.agents.skill.bindings.client import ClientBinding
@@ -18,18 +18,10 @@ from holdfast.agents.skill.bindings.python import PythonBinding
 from holdfast.agents.skill.fetching import Fetcher
 from holdfast.agents.skill.generating import Generator
 from holdfast.agents.skill.model import Binding, Builtin, Client, Http, Mcp, Prompt, Python
+from holdfast.agents.skill.undertaking import Bound
 
 if TYPE_CHECKING:
     from holdfast.agents.mcp import Mcp as McpService
-    from holdfast.agents.skill.calling import Call
-
-
-class Bound(Protocol):
-    """One binding."""
-
-    async def call(self, call: Call) -> Any:
-        """Make the call; see the module."""
-        ...
 
 
 class Bindings:
