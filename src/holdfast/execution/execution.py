@@ -51,7 +51,7 @@ from holdfast.execution.events import (
 from holdfast.execution.files import GivenFile
 from holdfast.execution.given import OUTPUT_SCHEMA, given_key
 from holdfast.execution.guarded import GuardedWriter, clean_interrupt, violation
-from holdfast.execution.program import Program, Result, spec_of
+from holdfast.execution.program import Closing, Program, Result, spec_of
 from holdfast.execution.record import Record
 from holdfast.execution.redaction import redactor_of
 from holdfast.execution.released import Released
@@ -410,7 +410,11 @@ class Execution:
     async def cancel_at_once(self, cancel: Cancel) -> None:
         """End a run whose holder died while it was being cancelled; its code stopped with the process."""
         try:
-            stopped = msgspec.structs.replace(cancel, stopped=self.now())
+            now = self.now()
+            stopped = msgspec.structs.replace(cancel, stopped=now)
+            if isinstance(self.program, Closing):
+                for event, step in self.program.last_words(self.record.steps.values(), now):
+                    self.writer.write(event, mark=step.key, steps=[step])
             await self._last_write(cancelled_event(cancel.reason), status=Status.CANCELLED, cancel=stopped)
         finally:
             self._close()

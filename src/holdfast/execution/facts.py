@@ -35,10 +35,10 @@ from holdfast.execution.events import (
     void_interrupt,
 )
 from holdfast.execution.guarded import clean_fields
-from holdfast.execution.program import spec_of
+from holdfast.execution.program import Closing, spec_of
 from holdfast.execution.redaction import redactor_of
 from holdfast.journal import Journal
-from holdfast.model import Cancel, Failure, Interrupt, Run, Status
+from holdfast.model import Cancel, Failure, Interrupt, Run, Status, Step
 from holdfast.model.interrupt import encode_answer
 from holdfast.store.base import Answered, Append, InboxRow, PutInbox, Write
 
@@ -311,9 +311,10 @@ class Facts:
         interrupts = [item for item in await self._store.interrupts(run.number) if item.is_pending]
         now = self._worker.clock.now()
         voided = [void_interrupt(item, now) for item in interrupts]
+        closed = await self._closed(run, now)
         is_cancel = isinstance(end, Cancel)
         last = cancelled_event(end.reason) if isinstance(end, Cancel) else error_event(end)
-        events = self._clean(run, [*[event for event, _ in voided], last])
+        events = self._clean(run, [*[event for event, _ in closed], *[event for event, _ in voided], last])
 
         def build(stamp: Callable[[], int]) -> Write:
             segment = segment_of(run, events, stamp)
@@ -329,13 +330,22 @@ class Facts:
                 ended_at=now,
                 release=True,
                 outbox=outbox_of(segment, events),
+                steps=tuple(
+                    msgspec.structs.replace(step, sequence=segment.first + index)
+                    for index, (_, step) in enumerate(closed)
+                ),
                 interrupts=tuple(
-                    msgspec.structs.replace(item, resolved_sequence=segment.first + index)
+                    msgspec.structs.replace(item, resolved_sequence=segment.first + len(closed) + index)
                     for index, (_, item) in enumerate(voided)
                 ),
             )
 
         await self._journal.submit(build)
+
+    async def _closed(self, run: Run, now: int) -> Sequence[tuple[tuple[str, str], Step]]:
+        """The steps that the run's agent shows as under way, ended."""
+        program: object = self._worker.programs.get(run.agent)
+        return program.last_words(await self._store.steps(run.number), now) if isinstance(program, Closing) else ()
 
 
 def resolved_already(interrupt: Interrupt, answer: bytes | None, by: str | None) -> InterruptResolved:

@@ -4,11 +4,12 @@ What the execution asks of an agent: the contract between the kernel and whateve
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 import msgspec
 
+from holdfast.model import Step
 from holdfast.model.lifecycle import Restart
 
 if TYPE_CHECKING:
@@ -54,6 +55,15 @@ class Defined(Protocol):
 
     async def definition(self) -> bytes:
         """What it is at this moment; equal definitions are equal bytes. `Context.definition` gives them back."""
+        ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """An agent that shows steps as under way while its run waits, and ends them with the run."""
+
+    def last_words(self, steps: Iterable[Step], now: int) -> Sequence[tuple[tuple[str, str], Step]]:
+        """For a run that ends without being executed: the event (type, own fields) and the row that end each of these."""
         ...
 
 

@@ -277,3 +277,20 @@ async def test_what_a_gate_withholds_is_in_no_list_of_steps_either(tmp_path: Pat
 
     assert "secret" not in repr(listed)
     assert {step.key for step in listed} == {"a", "a/gate:post:0", "b"}
+
+
+async def test_cancelling_a_run_that_waits_ends_the_steps_that_wait(tmp_path: Path) -> None:
+    calls: list[Any] = []
+    outer = skill("outer", {"id": "o", "uses": "skill:confirmed", "input": {"v": 1}})
+    async with skilled(tmp_path, [CONFIRMED, outer], [NOTE, SEND], functions(calls)) as running:
+        run = await running.start("skill:outer")
+        await asked(running, run)
+        await running.kernel.runs.cancel(CALLER, run.run_id, reason="enough")
+        events = await running.kernel.events(run)
+        steps = {step.key: step for step in await running.kernel.runs.steps(CALLER, run.run_id)}
+
+    assert shown(events)[-4:] == ["step_failed o/a", "step_failed o", "interrupt_resolved o/a", "cancelled"]
+    assert [event["code"] for event in events[-4:-2]] == ["cancelled", "cancelled"]
+    assert {key: step.status for key, step in steps.items()} == {"o": "failed", "o/other": "completed", "o/a": "failed"}
+    assert (steps["o"].sequence, steps["o/a"].sequence) == (events[-3]["sequence"], events[-4]["sequence"])
+    assert calls == []

@@ -9,7 +9,7 @@ outputs, and with them comes the event `skill_completed`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,9 +19,11 @@ from holdfast.agents.skill.failures import InvalidInputError
 from holdfast.agents.skill.level import Level
 from holdfast.agents.skill.model import Capability, Definition, Field, Options, Skill, Step, decode_definition
 from holdfast.agents.skill.step_contract import RANKS
+from holdfast.agents.skill.steps import cut_off
 from holdfast.agents.skill.undertaking import Undertaking
 from holdfast.execution.context import Context
 from holdfast.execution.program import AgentSpec, Result
+from holdfast.model import Step as Row
 from holdfast.model.lifecycle import Restart
 
 SKILL: Final = "skill:"
@@ -66,6 +68,11 @@ class SkillProgram:
         if self._encoded is None or self._encoded[0] is not definition:
             self._encoded = definition, definition.encode()
         return self._encoded[1]
+
+    def last_words(self, steps: Iterable[Row], now: int) -> list[tuple[tuple[str, str], Row]]:
+        """The steps that are under way, cut off; those inside of others first."""
+        under_way = [row for row in steps if row.status == "running" and ":" not in row.key.rpartition("/")[2]]
+        return [cut_off(row, now) for row in sorted(under_way, key=lambda row: -row.key.count("/"))]
 
     async def execute(self, context: Context, input: Any) -> Any:
         """Run the steps that are not on record yet, and return the outputs."""

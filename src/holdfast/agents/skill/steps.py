@@ -41,7 +41,7 @@ from holdfast.errors import LeaseLost
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.steps import OpenStep
 from holdfast.model import Step as Row
-from holdfast.model.encoding import format_time
+from holdfast.model.encoding import encode_fields, format_time
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +59,19 @@ class Outcome(msgspec.Struct, frozen=True):
     error: SkillError | None = None
     at: int = 0
     is_blocked: bool = False  # skipped because of a failure before it
+
+
+def cut_off(row: Row, now: int) -> tuple[tuple[str, str], Row]:
+    """The event and the row that end a step of a run that nobody executes."""
+    error = StepCancelledError(f"Step '{row.name}' was cut off.")
+    fields = {**_failed_fields(row.name, row.attempts, error), "will_retry": False}
+    ended = msgspec.structs.replace(row, status="failed", completed_at=now, error=failure_from(error))
+    return ("step_failed", encode_fields(fields)), ended
+
+
+def _failed_fields(shown: str, attempt: int, error: SkillError) -> dict[str, Any]:
+    fields: dict[str, Any] = {"step": shown, "attempt": attempt, "message": "", "error": error.message}
+    return fields | {"code": error.code, "status": error.status}
 
 
 class StepRun:
@@ -188,9 +201,8 @@ class StepRun:
 
     def _fail(self, error: SkillError) -> Outcome:
         now = self.work.now()
-        fields = self._failed_fields(error, self.unit) | {"will_retry": False}
-        if error.attempt is not None:
-            fields["attempt"] = error.attempt
+        attempt = self.unit.attempt if error.attempt is None else error.attempt
+        fields = _failed_fields(self.shown, attempt, error) | {"will_retry": False}
         if "item" in error.details:
             fields["item"] = error.details["item"]
         row = self._ended("failed", now, error=failure_from(error))
@@ -198,10 +210,6 @@ class StepRun:
         self.level.data.take_back(self.step.id)
         self.level.data.tell(self.step.id, "failed", self.unit.attempt, None)
         return Outcome("failed", error, now)
-
-    def _failed_fields(self, error: SkillError, unit: Unit) -> dict[str, Any]:
-        fields: dict[str, Any] = {"step": self.shown, "attempt": unit.attempt, "message": "", "error": error.message}
-        return fields | {"code": error.code, "status": error.status}
 
     def _ended(self, status: str, now: int, **rest: Any) -> Row:
         # With it goes all that an earlier execution recorded inside of it.
@@ -372,7 +380,7 @@ class StepRun:
             raise error
         unit.fail(error, retry, self.work.now())
         assert unit.retry_at is not None
-        fields = self._failed_fields(error, unit)
+        fields = _failed_fields(self.shown, unit.attempt, error)
         fields |= {"will_retry": True, "retry_at": format_time(unit.retry_at), **unit.facts}
         self.work.write(("step_failed", fields), mark=self.key, rows=(self._running(unit),))
 
