@@ -109,6 +109,15 @@ async def test_a_required_output_that_is_null_at_the_end_fails_the_run(tmp_path:
     assert shown(events)[-2:] == ["step_completed a", "error"]
 
 
+async def test_what_no_contract_declares_can_be_read_and_is_not_shown(tmp_path: Path) -> None:
+    more = {**FUNCTIONS, "shout": lambda text: {"text": text, "extra": "quiet"}}
+    step = {"id": "first", "uses": "shout", "input": {"text": "inputs.text"}, "output": {"extra": "outputs.extra"}}
+    async with skilled(tmp_path, [skill("one", step, inputs="text", outputs="extra")], [SHOUT], more) as running:
+        _, events = await running.run("skill:one", {"text": "x"})
+
+    assert (events[2]["output"], events[-1]["output"]) == ({"text": "x"}, {"extra": "quiet"})
+
+
 async def test_sensitive_outputs_are_hidden_in_step_events_and_reach_the_next_step(tmp_path: Path) -> None:
     secret = msgspec.structs.replace(SHOUT, outputs={"text": Field(type="string", sensitive=True)})
     async with skilled(tmp_path, [TWO], [secret, COUNT], FUNCTIONS) as running:

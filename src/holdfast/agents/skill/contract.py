@@ -107,6 +107,11 @@ def masked(fields: Mapping[str, Field], values: Mapping[str, Json]) -> Mapping[s
     }
 
 
+def shown_outputs(fields: Mapping[str, Field], values: Mapping[str, Json]) -> Mapping[str, Json]:
+    """What a call made as people are shown it: what no contract declares is nobody's to see."""
+    return masked(fields, {name: value for name, value in values.items() if name in fields})
+
+
 def _article(type: str) -> str:
     return f"an {type}" if type[:1] in "aeiou" else f"a {type}"
 

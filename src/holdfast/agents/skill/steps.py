@@ -21,7 +21,7 @@ from holdfast.agents.skill.asking import Decision, Question, approve, ask
 from holdfast.agents.skill.at_work import LevelAtWork
 from holdfast.agents.skill.calling import Call, carry_out
 from holdfast.agents.skill.choosing import choose, output_fields
-from holdfast.agents.skill.contract import masked
+from holdfast.agents.skill.contract import shown_outputs
 from holdfast.agents.skill.controls import carry_out as make_calls
 from holdfast.agents.skill.failures import (
     InvalidConfigurationError,
@@ -171,7 +171,9 @@ class StepRun:
     async def _complete(self, output: dict[str, Json]) -> Outcome:
         data = encode_result(output, what=f"the output of step {self.key}")
         write_outputs(self, output)
-        shown = await self.work.execution.shown(encode_result(masked(self._output_fields(), output), what="outputs"))
+        shown = await self.work.execution.shown(
+            encode_result(shown_outputs(self._output_fields(), output), what="outputs")
+        )
         now = self.work.now()
         duration = max(now - self._attempt_at, 0) / 1000
         fields = {"step": self.shown, "attempt": self.unit.attempt, "message": "", "output": shown}
