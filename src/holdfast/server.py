@@ -31,9 +31,10 @@ from holdfast.access import Access
 from holdfast.agents.mcp import Mcp, load_servers
 from holdfast.agents.registry import Registry, check_ids
 from holdfast.agents.target import load_reference
-from holdfast.agents.tools.gate import Gate
+from holdfast.agents.tools.gate import Gate, ground_of
 from holdfast.agents.tools.grants import StoredGrants
 from holdfast.agents.tools.policy import load_policy
+from holdfast.agents.tools.workspaces import Workspaces
 from holdfast.api.http.app import build_app
 from holdfast.api.http.auth import (
     DEVELOPMENT_KEY,
@@ -214,6 +215,7 @@ class Server:
             started_at=self._clock.now(),
         )
         self._skilled = Skilled(settings)
+        self._ground = ground_of(settings)
         catalog = programs.catalog
         self._policy = load_policy(settings.catalog) if catalog is None else catalog.current.policy
         self._mcp_servers = load_servers(settings.catalog) if catalog is None else catalog.current.servers
@@ -388,7 +390,12 @@ class Server:
             public_url=settings.public_url,
         )
         add_mcp(self._programs, self._services.mcp)
-        self._services.gate = Gate(self._policy, grants=StoredGrants(self._store, self._clock))
+        self._services.gate = Gate(
+            self._policy,
+            grants=StoredGrants(self._store, self._clock),
+            workspaces=Workspaces(Path(settings.data), self._store),
+            ground=self._ground,
+        )
         add_gate(self._programs, self._services.gate)
         self._services.prompt_skills = add_skills(self._programs, runs)
         if self._programs.catalog is not None:
@@ -489,11 +496,22 @@ class Server:
                     now=now,
                 )
                 gone += 0 if self._webhooks is None else await self._webhooks.prune()
+                await self._sweep_workspaces()
             except StoreError as error:
                 log.warning("not_pruned", reason=error.code, message=str(error))
                 continue
             if gone:
                 log.info("pruned", events_and_rows=gone)
+
+    async def _sweep_workspaces(self) -> None:
+        """Remove what tasks left behind that are gone."""
+        gate = self._services.gate
+        if gate is None or gate.workspaces is None:
+            return
+        try:
+            await gate.workspaces.sweep()
+        except OSError as error:
+            log.warning("workspaces_not_swept", message=str(error))
 
     # server.json: how the CLI finds this process, and the token it may call it with
 

@@ -52,6 +52,7 @@ def declared_tool(entry: ToolEntry, platform: Tools, mcp: Callable[[], Mcp | Non
         requires_permission=entry.requires_permission or inner.requires_permission,
         rule=inner.rule,
         high_cost=entry.high_cost or inner.high_cost,
+        uses_files=inner.uses_files,
         guard=inner.guard,
         at_most_once=inner.at_most_once,
         asks=inner.asks,

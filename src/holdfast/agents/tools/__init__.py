@@ -2,6 +2,7 @@
 
 from holdfast.agents.tools.arithmetic import sum_tool
 from holdfast.agents.tools.asking import ASK_SECONDS, ask_human_tool
+from holdfast.agents.tools.files import file_tools
 from holdfast.agents.tools.now import current_time_tool
 from holdfast.agents.tools.remembering import MEMORY_TOOLS, memory_tools
 from holdfast.agents.tools.tool import Call, Ground, Reason, Tool, ToolError, Tools
@@ -17,6 +18,7 @@ __all__ = [
     "ask_human_tool",
     "builtin_tools",
     "current_time_tool",
+    "file_tools",
     "memory_tools",
     "sum_tool",
 ]
@@ -24,4 +26,4 @@ __all__ = [
 
 def builtin_tools(hitl_expires_seconds: float = ASK_SECONDS) -> Tools:
     """The tools of the built-in assistant; a question of it is open for so long."""
-    return Tools(current_time_tool(), sum_tool(), ask_human_tool(hitl_expires_seconds))
+    return Tools(current_time_tool(), sum_tool(), ask_human_tool(hitl_expires_seconds), *file_tools())

@@ -31,9 +31,14 @@ class ToolError(Exception):
 
 
 class Ground(msgspec.Struct, frozen=True):
-    """Where a call may read and write files: absolute, without links. The first one is the workspace of its task."""
+    """
+    Where a call may read and write files, as absolute paths without links. The first root is the workspace of its task,
+    where relative paths begin; there is none where no server keeps workspaces.
+    """
 
     roots: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()  # of the server: neither read nor written, whoever is asked, but for the workspace
+    kept: tuple[Path, ...] = ()  # of the server: not written, whoever is asked
 
 
 NOWHERE: Final = Ground()

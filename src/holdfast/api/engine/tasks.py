@@ -97,14 +97,17 @@ async def messages(request: Call) -> asgi.Answer:
 
 @delete("/tasks/{task_id:str}", opt={"role": "operator"}, status_code=200)
 async def delete_task(request: Call) -> asgi.Answer:
-    """Delete a task with its turns, events and messages."""
+    """Delete a task with its turns, events, messages and workspace."""
     query, task_id = request.query(), _task_id(request)
 
     async def work() -> Reply:
+        thread = await request.runs.thread(request.caller, task_id)
         try:
             await request.runs.delete_thread(request.caller, task_id)
         except ThreadBusy as busy:
             raise await why_busy(request.runs, request.caller, task_id, busy) from None
+        if thread is not None:
+            await request.services.permissions.forget(thread)
         return json_reply({"status": "deleted", "task_id": task_id})
 
     return await once(request, query, None, work)
