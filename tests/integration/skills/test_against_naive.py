@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.agents.skill.model import Skill
 from holdfast.model import Status
-from tests.support.kernel import CALLER
+from holdfast.store.postgres import PostgresStore
+from tests.support.kernel import CALLER, QUICK, replace
+from tests.support.postgres import PostgresServer
 from tests.support.skills import capability, skill, skilled
 
 PARTS = [
@@ -308,10 +311,32 @@ async def test_random_graphs_give_what_the_naive_interpreter_gives(tmp_path: Pat
 
 
 async def test_random_graphs_give_the_same_where_the_process_died_on_the_way(tmp_path: Path) -> None:
+    await check_deaths(tmp_path, lambda: no_store)
+
+
+@pytest.mark.faults
+async def test_random_graphs_give_the_same_on_postgres(tmp_path: Path, postgres: PostgresServer) -> None:
+    quick = replace(QUICK, lease_seconds=1.0, renew_seconds=0.2)
+
+    def database() -> Callable[[], dict[str, Any]]:
+        name = asyncio.run(postgres.make_database())
+        return lambda: {"store": PostgresStore(postgres.url(name)), "settings": quick}
+
+    await check_deaths(tmp_path, database)
+
+
+def no_store() -> dict[str, Any]:
+    """The embedded store, in the directory of the kernel."""
+    return {}
+
+
+async def check_deaths(tmp_path: Path, database: Callable[[], Callable[[], dict[str, Any]]]) -> None:
     loop = asyncio.get_running_loop()
     count = 0
 
-    async def executed(steps: list[Resolved], workers: int, dying: int) -> list[dict[str, Any]]:
+    async def executed(
+        steps: list[Resolved], workers: int, dying: int, store: Callable[[], dict[str, Any]]
+    ) -> list[dict[str, Any]]:
         nonlocal count
         count += 1
         directory = tmp_path / f"{count}"
@@ -325,7 +350,9 @@ async def test_random_graphs_give_the_same_where_the_process_died_on_the_way(tmp
             return {"value": mixed(value)}
 
         made, outside = skill_of("random", steps), functions()
-        async with skilled(directory, [made, INNER], PARTS, {**outside, "mix": hanging}, crash=True) as running:
+        async with skilled(
+            directory, [made, INNER], PARTS, {**outside, "mix": hanging}, crash=True, **store()
+        ) as running:
             run = await running.start("skill:random", max_workers=workers, fail_fast=False)
             ended = asyncio.ensure_future(running.kernel.finished(run))
             died = asyncio.ensure_future(entered.wait())
@@ -337,7 +364,7 @@ async def test_random_graphs_give_the_same_where_the_process_died_on_the_way(tmp
                 for step in await running.kernel.store.steps(run.number)
                 if step.is_recorded and ":" not in step.key
             }
-        async with skilled(directory, [made, INNER], PARTS, outside) as running:
+        async with skilled(directory, [made, INNER], PARTS, outside, **store()) as running:
             events = await running.kernel.events(run)
             after = {step.key: step.output for step in await running.kernel.store.steps(run.number)}
             assert (await running.kernel.runs.get(CALLER, run.run_id)).status is Status.COMPLETED
@@ -353,7 +380,7 @@ async def test_random_graphs_give_the_same_where_the_process_died_on_the_way(tmp
     @given(plans(), st.integers(1, 4), st.integers(0, 5))
     def examples(drawn: list[Plan], workers: int, dying: int) -> None:
         steps = resolved(drawn)
-        future = asyncio.run_coroutine_threadsafe(executed(steps, workers, dying), loop)
+        future = asyncio.run_coroutine_threadsafe(executed(steps, workers, dying, database()), loop)
         check(steps, future.result(60), fail_fast=False)
 
     await asyncio.to_thread(examples)
