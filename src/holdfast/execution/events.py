@@ -93,7 +93,7 @@ def interrupt_event(interrupt: Interrupt, asker: str | None = None) -> tuple[str
         if asker is not None:
             fields["step"] = asker
     else:
-        fields |= _asking_step(interrupt)
+        fields |= asking_step(interrupt)
         fields["default"] = shown_answer(interrupt.kind, part.default)
     for name in ("reason", "tool", "tool_call_id", "rule", "input_hash"):
         value = getattr(interrupt, name)
@@ -106,10 +106,10 @@ def interrupt_event(interrupt: Interrupt, asker: str | None = None) -> tuple[str
     return "interrupt", encode_fields(fields)
 
 
-def _asking_step(interrupt: Interrupt) -> dict[str, Any]:
+def asking_step(interrupt: Interrupt) -> dict[str, Any]:
     """
-    Of an interrupt that a step of a skill asked, that step: its key is `<step>/ask:…`. A part of a key with a colon in it
-    is no step.
+    Of an interrupt that a step asked and whose key says so, that step: the key is `<step>/ask:…`. A part of a key with a
+    colon in it is no step.
     """
     path, _, asked = interrupt.step.rpartition("/")
     if not asked.startswith("ask:"):
@@ -159,7 +159,7 @@ def answer_events(interrupt: Interrupt, part_id: str) -> list[tuple[str, str]]:
     events: list[tuple[str, str]] = []
     if interrupt.kind is Kind.TOOL:
         value = msgspec.json.decode(part.answer or b"null")
-        fields = {"tool": tool_name(part), "tool_call_id": part_id}
+        fields = {"tool": tool_name(part), "tool_call_id": part_id, **asking_step(interrupt)}
         fields |= {"output": value["output"]}
         if value["errored"]:
             code = EXPIRED_CODE if part.by == "expiry" else ToolCallFailed.code
@@ -176,7 +176,7 @@ def resolved_event(interrupt: Interrupt, part: Part) -> tuple[str, str]:
         "kind": interrupt.kind.value,
         "answer": None if interrupt.kind is Kind.TOOL else shown_answer(interrupt.kind, part.answer),
         "by": part.by,
-        **_asking_step(interrupt),
+        **asking_step(interrupt),
     }
     if part.caller:
         fields["caller"] = part.caller

@@ -15,6 +15,7 @@ import msgspec
 
 from holdfast.errors import ToolCallFailed
 from holdfast.execution.client_tools import ClientTool
+from holdfast.execution.events import asking_step
 from holdfast.execution.record import call_of
 from holdfast.model import Failure, Interrupt, Kind, Part, Step
 from holdfast.model.encoding import encode_fields
@@ -179,11 +180,13 @@ class Rounds:
             size += len(self._next[0].part.input)
             calls.append(self._next.pop(0))
         self._round += 1
+        askers = {call.in_step for call in calls}
+        asker = askers.pop() if len(askers) == 1 else None
         interrupt = Interrupt(
             interrupt_id=execution.ids.short("int"),
             number=execution.run.number,
             kind=Kind.TOOL,
-            step=f"round:{self._round}",
+            step=round_key(self._round, asker),
             round=self._round,
             created_at=execution.now(),
             parts=tuple(call.part for call in calls),
@@ -196,14 +199,13 @@ class Rounds:
                         "tool": call.step.name,
                         "tool_call_id": call.part.tool_call_id,
                         "input": msgspec.Raw(call.part.input),
+                        **asking_step(interrupt),
                     }
                 ),
             )
             for call in calls
         ]
         self._is_open = True
-        askers = {call.in_step for call in calls}
-        asker = askers.pop() if len(askers) == 1 else None
         execution.write_interrupt(interrupt, before=events, steps=[call.step for call in calls], asker=asker)
         for call in calls:
             self._asked[call.part.tool_call_id] = interrupt
@@ -215,6 +217,11 @@ class Rounds:
         if interrupt.kind is Kind.TOOL:
             self._is_open = False
             self._schedule()
+
+
+def round_key(number: int, asker: str | None) -> str:
+    """The key of a round; it tells which step asked it, where one did."""
+    return f"round:{number}" if asker is None or ":" in asker else f"{asker}/ask:round:{number}"
 
 
 def _misfit(tool: ClientTool | None, input: bytes) -> Failure | None:

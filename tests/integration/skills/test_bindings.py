@@ -262,7 +262,14 @@ async def test_the_caller_executes_a_client_tool_while_the_run_waits(tmp_path: P
 
     assert (waiting.status, call.tool, json.loads(call.input)) == (Status.WAITING, "screen", {"text": "hi"})
     assert events[-1]["output"] == {"out": 5}
-    assert [text for text in shown(events) if "step" in text] == ["step_started a", "step_completed a"]
+    assert shown(events)[1:-2] == [
+        "step_started a",
+        "tool_call a",
+        "interrupt a",
+        "tool_result a",
+        "interrupt_resolved a",
+        "step_completed a",
+    ]
 
 
 async def test_a_python_function_is_found_by_its_name_and_its_absence_is_told(tmp_path: Path) -> None:
