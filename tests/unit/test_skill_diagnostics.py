@@ -181,6 +181,8 @@ ERRORS = {
         skill("  - ¦{id: a, uses: text.content.summarize}\n"),
         skill("  - {id: a, uses: 'skill:my.skill', input: ¦{}}\n"),
         skill(summarize("a", ", config: {gates: {pre: [{capability: text.pii.check, input: ¦{}}]}}")),
+        skill(summarize("a", ", config: {gates: {post: [¦text.pii.check]}}")),
+        skill(summarize("a", ", config: {gates: {post: [¦{capability: text.pii.check}]}}")),
     ],
 }  # fmt: skip
 
@@ -211,6 +213,10 @@ OF_CAPABILITIES = {
     "unknown_key": [CAPABILITY + "safety: {¦requires_confimation: true}\nbind: {python: 'a:b'}\n"],
     "unknown_capability": [
         CAPABILITY + "safety: {mandatory_pre_gates: [{capability: ¦nothing}]}\nbind: {python: 'a:b'}\n"
+    ],
+    "missing_input": [
+        CAPABILITY.replace("outputs: {text", "outputs: {said")
+        + "safety: {mandatory_pre_gates: [text.pii.check], mandatory_post_gates: [¦text.pii.check]}\nbind: {python: 'a:b'}\n"
     ],
     "cycle": [CAPABILITY + "safety: {mandatory_pre_gates: [¦my.capability]}\nbind: {python: 'a:b'}\n"],
     "bad_reference": [

@@ -7,7 +7,7 @@ can be executed to its end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -130,7 +130,8 @@ class _Linker:
         if file.capability is None:
             return
         for path, gate in _mandatory(file.capability):
-            self._check_gate(self._report(file, None), path, gate)
+            seen = file.capability.inputs if path[1] == "mandatory_pre_gates" else file.capability.outputs
+            self._check_gate(self._report(file, None), path, gate, seen)
             if self._asks(gate.capability, name):
                 message = f"the gate {gate.capability!r} asks {name!r} itself, without end"
                 self._report(file, None).error("cycle", path, message)
@@ -150,15 +151,25 @@ class _Linker:
                 pending += [gate.capability for _, gate in _mandatory(file.capability)]
         return False
 
-    def _check_gate(self, report: Report, path: Path, gate: Gate) -> None:
-        place: Path = (*path, "capability")
-        capability = self._find(report, place, gate.capability)
-        if capability is None or gate.input is None:
+    def _check_gate(self, report: Report, path: Path, gate: Gate, seen: Collection[str] | None) -> None:
+        """
+        Whether a gate is given what it needs: one that is not would look at nothing, and find nothing wrong with it.
+
+        Args:
+            seen: the names of the values that it looks at, where its `input` does not say; None: they are not known.
+        """
+        capability = self._find(report, (*path, "capability"), gate.capability)
+        if capability is None:
             return
+        given = seen if gate.input is None else gate.input
         for name, field in capability.inputs.items():
-            if _must_be_given(field) and name not in gate.input:
-                report.error("missing_input", (*path, "input"), f"the gate {capability.id} needs the input {name!r}")
-        for name in gate.input:
+            if given is not None and _must_be_given(field) and name not in given:
+                where = path if gate.input is None else (*path, "input")
+                seen_here = (
+                    f", and looks at {', '.join(given) or 'nothing'}: give it an `input`" if gate.input is None else ""
+                )
+                report.error("missing_input", where, f"the gate {capability.id} needs the input {name!r}{seen_here}")
+        for name in gate.input or ():
             if name not in capability.inputs:
                 message = f"the gate {capability.id} has no input {name!r}: it is dropped"
                 report.warn("unknown_input_field", (*path, "input", name), message, on_key=True)
@@ -200,9 +211,7 @@ class _Linker:
 
     def _check_step(self, report: Report, index: int, step: Step, *, is_sound: bool) -> Step:
         path: Path = ("steps", index)
-        for phase, gates in (("pre", step.pre_gates), ("post", step.post_gates)):
-            for number, gate in enumerate(gates):
-                self._check_gate(report, (*path, "config", "gates", phase, number), gate)
+        self._check_gates(report, path, step, is_sound=is_sound)
         if step.skill is not None:
             return self._check_nested(report, path, step, is_sound=is_sound)
         if not step.uses:
@@ -220,6 +229,28 @@ class _Linker:
             return step  # an input may be that of the one that is missing
         _check_outputs(report, path, step, capabilities)
         return _without_unknown(report, path, step, [capability.inputs for capability in capabilities])
+
+    def _check_gates(self, report: Report, path: Path, step: Step, *, is_sound: bool) -> None:
+        for phase, gates in (("pre", step.pre_gates), ("post", step.post_gates)):
+            for number, gate in enumerate(gates):
+                place: Path = (*path, "config", "gates", phase, number)
+                if is_sound:
+                    self._check_gate(report, place, gate, self._seen_by_gates(step, phase))
+                else:
+                    self._find(report, (*place, "capability"), gate.capability)
+
+    def _seen_by_gates(self, step: Step, phase: str) -> set[str] | None:
+        """The names of the values that all calls of a step have; None where one of them is not known."""
+        contracts: list[Skill | Capability | None] = []
+        if step.skill is not None:
+            contracts = [file.skill if (file := self._skills.get(step.skill)) else None]
+        elif step.scatter is not None and phase == "post":
+            return None  # what the members gave is put together in one way or another
+        else:
+            names = list(_chosen(step)) or [step.uses]
+            contracts = [file.capability if (file := self._capabilities.get(name)) else None for name in names]
+        found = [set(one.inputs if phase == "pre" else one.outputs) for one in contracts if one is not None]
+        return set.intersection(*found) if found and len(found) == len(contracts) else None
 
     def _check_call(self, report: Report, path: Path, step: Step, capability: Capability) -> None:
         _check_given(report, path, step, capability.inputs, capability.id)
