@@ -14,6 +14,7 @@ import msgspec
 
 from holdfast.clock import HeldClock
 from holdfast.errors import LeaseLost
+from holdfast.execution.client_tools import ClientTool
 from holdfast.execution.context import Context, set_current
 from holdfast.execution.events import answer_events, answered, interrupt_event
 from holdfast.execution.execution import Execution
@@ -52,6 +53,7 @@ class OneRun:
         self.steps: dict[str, Step] = {}
         self.interrupts: dict[str, Interrupt] = {}
         self.earlier: list[Message] = []
+        self.client_tools: dict[str, ClientTool] = {}
         self.discarded: list[tuple[int, int]] = []
         self.run = Run(
             number=7,
@@ -262,7 +264,7 @@ class _Execution:
         return list(self._one.earlier)
 
     async def client_tools(self) -> dict[str, Any]:
-        return {}
+        return dict(self._one.client_tools)
 
     async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
         return await call()

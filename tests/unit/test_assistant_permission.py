@@ -12,10 +12,11 @@ from pydantic_ai.messages import ModelRequest, ToolReturnPart
 
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.assistant.permission import input_hash, wanted
-from holdfast.agents.tools import Call, Ground, Reason, Tool, Tools
+from holdfast.agents.tools import Call, Ground, Reason, Tool, Tools, ask_human_tool
 from holdfast.agents.tools.gate import Gate
 from holdfast.agents.tools.grants import GivenGrant, HeldGrants
 from holdfast.agents.tools.policy import Policy, TaskGrant, read_policy
+from holdfast.execution.client_tools import ClientTool
 from holdfast.testing.model import Calls, Response, Says, ScriptedModel
 from tests.support.one_run import Died, OneRun
 
@@ -228,6 +229,42 @@ async def test_another_policy_leaves_alone_what_was_asked_before(action: str) ->
     assert len(run.interrupts) == 1
 
 
+@pytest.mark.parametrize("action", ["allow", "ask"])
+async def test_a_question_that_a_policy_denied_is_not_asked_under_the_next_one(action: str) -> None:
+    gate = Gate(policy({"tool": "ask_human", "action": "deny"}))
+    model = ScriptedModel([Calls("ask_human", {"question": "Which?"})], [Says("Done.")])
+    program = AssistantProgram(model, tools=Tools(ask_human_tool()))
+    program.use_gate(gate)
+    run = OneRun(program, HELLO)
+    await run.execute()
+
+    gate.policy = policy({"tool": "ask_human", "action": action})
+    await run.execute()
+
+    assert run.interrupts == {}
+    assert [event.fields["error"] for event in run.seen("tool_result")] == ["permission_denied"]
+
+
+@pytest.mark.parametrize("action", ["allow", "ask"])
+async def test_the_policy_holds_for_tools_of_the_caller_too(action: str) -> None:
+    gate = Gate(policy({"tool": "crm.*", "action": "deny"}))
+    model = ScriptedModel([Calls("find", {"item": "x"})], [Says("Done.")])
+    hidden: Tool[Order] = Tool(name="find", description="", input=Order, function=Shop())
+    program = AssistantProgram(model, tools=Tools(hidden))
+    program.use_gate(gate)
+    run = OneRun(program, HELLO)
+    run.client_tools = {"crm.find": ClientTool(id="t", name="find", namespace="crm", schema={"type": "object"})}
+    await run.execute()
+
+    gate.policy = policy({"tool": "*", "action": action})
+    await run.execute()
+
+    assert run.interrupts == {}
+    call, result = run.seen("tool_call", "tool_result")
+    assert call.fields == {"tool": "crm.find", "tool_call_id": "c1", "input": {"item": "x"}}
+    assert (result.fields["tool_call_id"], result.fields["error"]) == ("c1", "permission_denied")
+
+
 # One answer, one input
 
 
@@ -291,6 +328,25 @@ async def test_where_what_it_comes_down_to_has_changed_nothing_runs() -> None:
     assert asked.question == "Allow shop to run on /srv/a: {}"
     assert world.shop.ordered == []
     assert world.returned == ["permission_denied: what the call comes down to has changed since a person allowed it"]
+
+
+async def test_an_input_that_cannot_be_judged_is_a_failed_call_and_the_turn_goes_on() -> None:
+    def broken(order: Order, ground: Ground) -> Reason:
+        raise OSError("gone")
+
+    world = World(guard=broken)
+    run = world.turn()
+
+    assert (await run.execute()).text == "Done."
+
+    assert (world.shop.ordered, run.interrupts) == ([], {})
+    assert run.seen("tool_result")[0].fields["error"] == "invalid_input"
+
+
+async def test_a_name_cannot_look_like_more_of_the_question() -> None:
+    question = wanted(World().tool, {}).question("/srv/a\nAllow everything: yes")
+
+    assert question == r'Allow shop to run on "/srv/a\nAllow everything: yes": {}'
 
 
 async def test_no_text_of_a_model_is_an_answer() -> None:

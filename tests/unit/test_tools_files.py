@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from holdfast.agents.assistant.calls import OUTPUT_CHARACTERS_MAX
 from holdfast.agents.tools import Call, Ground, Reason, Tool, ToolError, file_tools
 from holdfast.agents.tools import reading as reading_module
 from holdfast.agents.tools import writing as writing_module
@@ -114,6 +115,17 @@ async def test_nothing_is_lost_where_the_limit_falls(world: World, size: int) ->
 
     assert part["content"] == text[: min(size, 51_200)]
     assert rest == {"content": "tail", "lines": 1, "next_offset": None}
+
+
+@pytest.mark.parametrize("line", ["\n", '"\n', "\x1b\n", "\u2028\n", "\\" * 200 + "\n", "\x1b" * 40_000 + "\n"])
+async def test_what_grows_as_json_still_fits_into_a_result(world: World, line: str) -> None:
+    (world.workspace / "wide").write_text(line * 60_000 if len(line) < 1_000 else line * 2)
+
+    part = await world.call("read_file", path="wide", limit=100_000)
+
+    assert len(encode_result(part, what="it").decode()) < OUTPUT_CHARACTERS_MAX
+    assert part["next_offset"] == part["lines"] > 0
+    assert part["content"] in ((line * part["lines"]), line[:10_000])
 
 
 async def test_an_empty_file_is_an_empty_text(world: World) -> None:
@@ -458,6 +470,15 @@ async def test_grep_ends_with_a_hundred_matches(world: World) -> None:
     assert (len(found["matches"]), found["truncated"]) == (100, "matches")
     assert [len(match["text"]) for match in wide["matches"]] == [300]
     assert (await world.call("grep", pattern="last"))["matches"][0]["line"] == 2
+
+
+async def test_matches_that_grow_as_json_still_fit_into_a_result(world: World) -> None:
+    (world.workspace / "wide").write_text(("x" + "\x1b" * 400 + "\n") * 100)
+
+    found = await world.call("grep", pattern="x")
+
+    assert len(encode_result(found, what="it").decode()) < OUTPUT_CHARACTERS_MAX
+    assert found["truncated"] == "matches"
 
 
 async def test_a_pattern_that_takes_for_ever_is_ended_and_what_was_found_stays(world: World) -> None:

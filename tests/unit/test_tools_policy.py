@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from holdfast.agents.tools import Call, Ground, Reason, Tool
+from holdfast.agents.tools import Call, Ground, Reason, Tool, ToolError
 from holdfast.agents.tools.policy import (
     Allowed,
     Ask,
@@ -149,3 +149,11 @@ def test_what_is_no_policy_is_refused(data: bytes, tmp_path: Path) -> None:
 
 def test_a_catalog_without_the_file_has_no_policy(tmp_path: Path) -> None:
     assert load_policy(str(tmp_path)) == load_policy(None) == Policy()
+
+
+def test_an_input_that_a_guard_cannot_judge_is_not_let_through() -> None:
+    def broken(order: Order, ground: Ground) -> Reason:
+        raise RecursionError
+
+    with pytest.raises(ToolError, match="cannot be judged"):
+        decide(tool(guard=broken), Order())

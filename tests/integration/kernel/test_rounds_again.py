@@ -14,6 +14,7 @@ from pydantic_ai.messages import ToolReturnPart
 from holdfast import Context, agent, get_current_context
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.langgraph import GraphProgram
+from holdfast.agents.tools import Tools
 from holdfast.clock import HeldClock
 from holdfast.execution.client_tools import KIND, ClientTool
 from holdfast.execution.rounds import CALL_BYTES_MAX, CALLS_MAX
@@ -232,7 +233,7 @@ async def test_an_assistant_that_may_not_call_a_registered_tool_does_not_know_it
     body = msgspec.json.encode(ClientTool(id="tool_1", name="find", namespace="crm", schema={"type": "object"}))
     record = Record(kind=KIND, tenant=CALLER.tenant, name="crm.find", body=body, created_at=1, updated_at=1)
     model = ScriptedModel([Calls("find")], [Says("done")])
-    program: Any = AssistantProgram(model, client_tools=["find", "erp.*"])
+    program: Any = AssistantProgram(model, tools=Tools(), client_tools=["find", "erp.*"])
 
     async with kernel(tmp_path, program) as it:
         await it.store.put_records([record])

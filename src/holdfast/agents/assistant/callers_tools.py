@@ -12,24 +12,23 @@ from typing import Any, Final
 
 import msgspec
 
-from holdfast.agents.tools import Tools
 from holdfast.execution.client_tools import ClientTool
 from holdfast.execution.context import Context
 
 KEY: Final = "client_tools"
 
 
-async def client_tools_of(context: Context, patterns: Sequence[str], own: Tools) -> Mapping[str, ClientTool]:
+async def client_tools_of(context: Context, patterns: Sequence[str]) -> Mapping[str, ClientTool]:
     """
-    By bare name, as the model knows them; `patterns` such as `crm.*` are of full names. A tool of the assistant's own
-    hides a registered one of its name, and the first of two with one name is taken: registering refuses such a pair.
+    By bare name, as the model knows them; `patterns` such as `crm.*` are of full names. A registered tool hides one of the
+    assistant's own of its name, for whoever registered it means it; the first of two with one name is taken: registering
+    refuses such a pair.
     """
     if not patterns:
         return {}
     if context.recorded(KEY) is None:
         registered = await context.execution.client_tools()
         allowed = [tool for name, tool in registered.items() if any(fnmatchcase(name, item) for item in patterns)]
-        allowed = [tool for tool in allowed if own.get(tool.name) is None]
         if not allowed:
             return {}
     else:

@@ -9,6 +9,7 @@ becomes the call's result and the turn goes on; only what ends the whole executi
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -120,14 +121,16 @@ async def ask_caller(turn: Turn, tool: ClientTool, tool_call_id: str, arguments:
     """
     call = Call(turn.context, tool_call_id, turn.call_key(tool_call_id))
     ours = Tool[Any](name=tool.full_name, description=tool.description, input=dict, function=_never_here)
+    want = wanted(ours, arguments)
+    given: Outcome | None = None
     try:
-        passage = await pass_gate(turn, call, wanted(ours, arguments))
+        passage = await pass_gate(turn, call, want)
+        if passage.has_output or turn.context.is_begun(f"tool:{call.key}"):  # or an earlier policy denied it
+            given = _bounded(call, passage.output)
     except ToolError as exc:
-        outcome = await _record(ours, call, Outcome(tool_call_id, error=exc.code, message=exc.message))
-        raise ToolFailed(f"{outcome.error}: {outcome.message}") from exc
-    if passage.has_output:
-        outcome = await _record(ours, call, _bounded(call, passage.output))
-        return outcome.output if isinstance(outcome.output, str) else encode_result(outcome.output, what="it").decode()
+        given = Outcome(tool_call_id, error=exc.code, message=exc.message)
+    if given is not None:
+        return await _not_asked(call, want, given)
     try:
         return await turn.context.have_called(tool.full_name, arguments, key=f"call:{call.key}", may_wait=True)
     except ToolDenied as exc:
@@ -136,6 +139,14 @@ async def ask_caller(turn: Turn, tool: ClientTool, tool_call_id: str, arguments:
         raise ToolFailed(exc.message) from exc
     except ValueError as exc:
         raise ToolFailed(f"invalid_input: {exc}") from exc
+
+
+async def _not_asked(call: Call, want: Wanted, outcome: Outcome) -> str:
+    """What came of a call that the caller was not asked for; the call itself is told with it, for nobody else does."""
+    outcome = await _record(want.tool, call, outcome, input=want.arguments)
+    if outcome.error is not None:
+        raise ToolFailed(f"{outcome.error}: {outcome.message}")
+    return outcome.output if isinstance(outcome.output, str) else encode_result(outcome.output, what="it").decode()
 
 
 async def _never_here(_: Call, __: Any) -> Any:
@@ -153,7 +164,7 @@ async def carry_out(turn: Turn, tool: Tool[Any], tool_call_id: str, arguments: d
         if passage.has_output:
             return await _record(tool, call, _bounded(call, passage.output))
         call = msgspec.structs.replace(call, ground=passage.ground, passed=passage.passed)
-        if tool.asks:
+        if tool.asks and not _was_denied(call):
             outcome = await _record(tool, call, await _attempt(tool, call, want.read()))
             turn.attached[tool_call_id] = call.attached
             return outcome
@@ -161,6 +172,11 @@ async def carry_out(turn: Turn, tool: Tool[Any], tool_call_id: str, arguments: d
         return await _record(tool, call, Outcome(tool_call_id, error=exc.code, message=exc.message))
     async with turn.slots:
         return await _run(turn, want, call)
+
+
+def _was_denied(call: Call) -> bool:
+    """Whether a tool that asks a person has its outcome on record without having asked: an earlier policy denied it."""
+    return call.context.is_begun(f"tool:{call.key}") and call.context.asked(f"ask:{call.key}") is None
 
 
 async def _run(turn: Turn, want: Wanted, call: Call) -> Outcome:
@@ -193,10 +209,14 @@ async def _run(turn: Turn, want: Wanted, call: Call) -> Outcome:
     return await _record(tool, call, _bounded(call, recorded), step="outcome")
 
 
-async def _record(tool: Tool[Any], call: Call, outcome: Outcome, *, step: str = "tool") -> Outcome:
-    """Record and tell an outcome that is there already, without running the tool."""
+async def _record(
+    tool: Tool[Any], call: Call, outcome: Outcome, *, step: str = "tool", input: Mapping[str, Any] | None = None
+) -> Outcome:
+    """Record and tell an outcome that is there already, without running the tool; with `input` the call is told, too."""
 
     async def tell() -> dict[str, Any]:
+        if input is not None:
+            await call.context.event("tool_call", tool=tool.name, tool_call_id=call.tool_call_id, input=input)
         await _tell(tool, call, outcome)
         return _recorded(outcome)
 

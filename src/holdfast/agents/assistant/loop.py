@@ -97,7 +97,7 @@ class Loop:
         Raises:
             ModelFailed: the provider did not answer.
         """
-        client_tools = await client_tools_of(context, self._client_tools, self._tools)
+        client_tools = await client_tools_of(context, self._client_tools)
         remote_tools = await remote_tools_of(context, self._mcp)
         remote_tools = {name: tool for name, tool in remote_tools.items() if self._kit.may_use(tool.name)}
         turn = Turn(context, self._tools, client_tools, remote_tools, self._limits, self._gate)

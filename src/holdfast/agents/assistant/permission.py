@@ -19,7 +19,6 @@ import msgspec
 
 from holdfast.agents.assistant.turn import Turn
 from holdfast.agents.tools import Call, Ground, Reason, Tool, ToolError
-from holdfast.agents.tools.gate import reason_of
 from holdfast.agents.tools.policy import NEVER_REMEMBERED, OUTCOME_UNKNOWN, Allowed, Denied, TaskGrant
 from holdfast.errors import PermissionDenied
 from holdfast.execution.context import Approval
@@ -58,7 +57,10 @@ class Wanted(msgspec.Struct, frozen=True):
 
     def question(self, target: str | None) -> str:
         """What a person is asked; the target comes first, so that it is never cut off."""
-        what = f"Allow {self.tool.name} to run" if target is None else f"Allow {self.tool.name} to run on {target}"
+        what = f"Allow {self.tool.name} to run"
+        if target is not None:
+            # A name with line ends in it must not look like more of the question.
+            what = f"{what} on {target if target.isprintable() else json.dumps(target)}"
         text = f"{what}: {self.data.decode()}"
         return text if len(text) <= QUESTION_CHARACTERS_MAX else text[: QUESTION_CHARACTERS_MAX - 1] + "…"
 
@@ -95,19 +97,19 @@ async def pass_gate(turn: Turn, call: Call, want: Wanted) -> Passage:
     if asked is None:
         if context.is_begun(f"tool:{call.key}") or context.is_begun(f"call:{call.key}"):
             # It was let through before a crash. Where it must not run twice, a person is asked about that now.
-            return Passage(ground, await reason_of(tool, read, ground))
+            return Passage(ground, await turn.gate.reason_of(tool, read, ground))
         decision = await context.execution.insist(lambda: turn.gate.decide(tool, read, context.execution.run, ground))
         if isinstance(decision, Denied):
             raise ToolError(PermissionDenied.code, f"the policy does not allow {tool.name} ({decision.rule})")
         if isinstance(decision, Allowed):
-            return Passage(ground, await reason_of(tool, read, ground))
+            return Passage(ground, await turn.gate.reason_of(tool, read, ground))
         rule, question = decision.rule, want.question(decision.target)
     else:
         rule, question = asked.rule or "", asked.question
     approval = await _ask(turn, call, want, rule, question)
     if approval.has_output:
         return Passage(ground, has_output=True, output=approval.output)
-    reason = await reason_of(tool, read, ground)
+    reason = await turn.gate.reason_of(tool, read, ground)
     if question != want.question(None) and question != want.question(None if reason is None else reason.target):
         raise ToolError(PermissionDenied.code, "what the call comes down to has changed since a person allowed it")
     if approval.remember and rule not in NEVER_REMEMBERED:

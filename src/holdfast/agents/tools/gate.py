@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from holdfast.agents.tools.grants import Grants, HeldGrants
-from holdfast.agents.tools.policy import NO_POLICY, Allowed, Ask, Decision, Policy, decide, is_covered
+from holdfast.agents.tools.policy import NO_POLICY, Allowed, Ask, Decision, Policy, decide, is_covered, reason_of
 from holdfast.agents.tools.tool import NOWHERE, Ground, Reason, Tool
 from holdfast.agents.tools.workspaces import Workspaces
 from holdfast.model import Run, Thread
@@ -59,6 +59,15 @@ class Gate:
         workspace = await self.workspaces.of(run)
         return msgspec.structs.replace(self._ground, roots=(workspace, *self._ground.roots))
 
+    async def reason_of(self, tool: Tool[Any], input: Any, ground: Ground) -> Reason | None:
+        """
+        What a tool's guard finds in an input now.
+
+        Raises:
+            ToolError: as for `decide`.
+        """
+        return None if tool.guard is None else await asyncio.to_thread(reason_of, tool, input, ground)
+
     async def forget(self, thread: Thread) -> None:
         """Remove the workspace of a task that is gone. What cannot be removed now is tried again by `Workspaces.sweep`."""
         if self.workspaces is None:
@@ -74,6 +83,7 @@ class Gate:
 
         Raises:
             StoreUnavailable
+            ToolError: the input cannot be judged. The tool must not run.
         """
         if tool.guard is None:
             decision = decide(tool, input, self.policy, ground=ground)
@@ -84,11 +94,6 @@ class Gate:
             if is_covered(decision, [item.grant for item in given]):
                 return Allowed(decision.rule)
         return decision
-
-
-async def reason_of(tool: Tool[Any], input: Any, ground: Ground) -> Reason | None:
-    """What a tool's guard finds in an input now."""
-    return None if tool.guard is None else await asyncio.to_thread(tool.guard, input, ground)
 
 
 def ground_of(settings: Settings) -> Ground:

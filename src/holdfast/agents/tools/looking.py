@@ -135,7 +135,7 @@ def grep(look: Look) -> None:
     except (re.error, RecursionError, OverflowError) as exc:
         tell(error="invalid_input", message=f"the pattern: {exc}")
         return
-    count = 0
+    count = size = 0
     for found in look.entries():
         if task["name"] is not None and not fnmatch.fnmatchcase(found.name, task["name"]):
             continue
@@ -152,11 +152,13 @@ def grep(look: Look) -> None:
                 text = line.decode(errors="replace").rstrip("\r\n")
                 match = pattern.search(text)
                 if match is not None:
-                    if count == task["limit"]:
+                    shown = excerpt(text, match.start())
+                    size += len(json.dumps([found.path, shown]))
+                    if count == task["limit"] or size > task["characters_max"]:
                         tell(truncated="matches")
                         return
                     count += 1
-                    tell(path=found.path, line=number, text=excerpt(text, match.start()))
+                    tell(path=found.path, line=number, text=shown)
                 while len(line) == LINE_BYTES_MAX and not line.endswith(b"\n"):
                     line = file.readline(LINE_BYTES_MAX)
 
@@ -174,7 +176,7 @@ def find(look: Look) -> None:
             continue
         if not task["after"] <= facts.st_mtime < task["before"]:
             continue
-        size += len(found.path)
+        size += len(json.dumps(found.path))
         if count == task["limit"] or size > task["characters_max"]:
             tell(truncated="paths")
             return
@@ -240,6 +242,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     look = Look(json.load(sys.stdin))
+    # Whoever would end it may have died.
+    seconds = int(look.task["seconds"]) + 5
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     try:
         KINDS[look.task["kind"]](look)
     except OutOfTime:

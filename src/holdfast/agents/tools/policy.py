@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from holdfast.agents.tools.tool import NOWHERE, Ground, Reason, Tool
+from holdfast.agents.tools.tool import NOWHERE, Ground, Reason, Tool, ToolError
 from holdfast.settings import InvalidSetting
 
 FILE: Final = "policy.json"
@@ -103,6 +103,9 @@ def decide(
     What is to be done about a call with this input, which the tool has read (`Tool.read`).
 
     A guard may look at the file system, so that this may block for a moment.
+
+    Raises:
+        ToolError: the input cannot be judged. The tool must not run.
     """
     entry = policy.entry_for(tool.name)
     if entry is not None and entry.action == "allow":
@@ -126,8 +129,25 @@ def is_covered(ask: Ask, grants: Collection[TaskGrant]) -> bool:
     return ask.may_remember and ask.grant in grants
 
 
+def reason_of(tool: Tool[Any], input: Any, ground: Ground) -> Reason | None:
+    """
+    What the tool's guard finds in an input.
+
+    Raises:
+        ToolError: it cannot judge it, so that nobody can (`invalid_input`). The tool must not run.
+    """
+    if tool.guard is None:
+        return None
+    try:
+        return tool.guard(input, ground)
+    except ToolError:
+        raise
+    except Exception as exc:  # a guard that fails guards nothing
+        raise ToolError("invalid_input", f"this input cannot be judged: {type(exc).__name__}: {exc}") from exc
+
+
 def _built_in(tool: Tool[Any], input: Any, ground: Ground) -> Reason | None:
-    found = None if tool.guard is None else tool.guard(input, ground)
+    found = reason_of(tool, input, ground)
     if found is not None:
         return found
     if tool.high_cost:

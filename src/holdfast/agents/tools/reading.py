@@ -14,12 +14,16 @@ import msgspec
 
 from holdfast.agents.tools.places import open_file, readable, told
 from holdfast.agents.tools.tool import Call, Tool, ToolError
+from holdfast.model.encoding import encode_text
 
 T = TypeVar("T")
 
 # What a model reads of one call without losing its thread.
 BYTES_MAX: Final = 50 * 1024
 LINES_MAX: Final = 100_000
+# Of the content as JSON: what is longer than a result may be (64 KiB) is cut without regard to where to go on.
+ENCODED_MAX: Final = 60 * 1024
+CUT_CHARACTERS: Final = 10_000  # of one line that takes more, whatever is in it
 # To find the lines behind an offset, all that comes before them is read.
 SECONDS_MAX: Final = 10.0
 
@@ -60,23 +64,27 @@ def _read(call: Call, input: ReadInput, stopped: threading.Event) -> dict[str, A
     place = readable(input.path, call.ground)
     with told(place.path), os.fdopen(open_file(place), "rb") as file:
         _skip(file, input.offset, stopped)
-        content, line, lines, is_cut = b"", b"", 0, False
-        while lines < input.limit:
+        texts: list[str] = []
+        size, encoded, is_cut, is_over = 0, 0, False, False
+        while len(texts) < input.limit:
             line = file.readline(BYTES_MAX + 1)
-            if not line or (lines and len(content) + len(line) > BYTES_MAX):
+            if texts and size + len(line) > BYTES_MAX:
                 break
-            lines += 1
-            if len(line) > BYTES_MAX:
-                content, is_cut = line[:BYTES_MAX], True
-                if not line.endswith(b"\n"):
-                    _skip(file, 1, stopped)
+            text = _text(input.path, line[:BYTES_MAX], is_cut=len(line) > BYTES_MAX)
+            size, encoded = size + len(line), encoded + len(encode_text(text)) - 2
+            if texts and encoded > ENCODED_MAX:
                 break
-            content += line
+            is_over = not line
+            if is_over:
+                break
+            is_cut = len(line) > BYTES_MAX or encoded > ENCODED_MAX
+            texts.append(text if encoded <= ENCODED_MAX else text[:CUT_CHARACTERS])
+            if is_cut and not line.endswith(b"\n"):
+                _skip(file, 1, stopped)
         else:
-            line = b""
-        is_over = (not line or is_cut) and not file.peek(1)
-    found: dict[str, Any] = {"content": _text(input.path, content, is_cut), "lines": lines}
-    found["next_offset"] = None if is_over else input.offset + lines
+            is_over = not file.peek(1)
+    found: dict[str, Any] = {"content": "".join(texts), "lines": len(texts)}
+    found["next_offset"] = None if is_over else input.offset + len(texts)
     return {**found, "line_cut": True} if is_cut else found
 
 
@@ -100,7 +108,7 @@ def _skip(file: BufferedReader, count: int, stopped: threading.Event) -> None:
         count -= found
 
 
-def _text(path: str, content: bytes, is_cut: bool) -> str:
+def _text(path: str, content: bytes, *, is_cut: bool) -> str:
     """
     Raises:
         ToolError: it is no text in UTF-8 (`not_text`).

@@ -24,7 +24,8 @@ SECONDS_MAX: Final = 10.0
 GRACE_SECONDS: Final = 1.0
 MATCHES_MAX: Final = 100
 PATHS_MAX: Final = 1_000
-PATH_CHARACTERS_MAX: Final = 48 * 1024  # together; what is longer than a result may be is cut without regard to lines
+# Together, as JSON: what is longer than a result may be (64 KiB) is cut without regard to what is in it.
+CHARACTERS_MAX: Final = 48 * 1024
 HITS_MAX: Final = 20
 PATTERN_MAX: Final = 1_000
 
@@ -69,6 +70,7 @@ def grep_tool(seconds: float = SECONDS_MAX) -> Tool[GrepInput]:
             "name": input.name,
             "ignore_case": input.ignore_case,
             "limit": MATCHES_MAX,
+            "characters_max": CHARACTERS_MAX,
         }
         return await _look(call, input.path, task, "matches", seconds)
 
@@ -94,7 +96,7 @@ def find_tool(seconds: float = SECONDS_MAX) -> Tool[FindInput]:
             "after": _seconds(input.modified_after, "modified_after", 0.0),
             "before": _seconds(input.modified_before, "modified_before", float(sys.maxsize)),
             "limit": PATHS_MAX,
-            "characters_max": PATH_CHARACTERS_MAX,
+            "characters_max": CHARACTERS_MAX,
         }
         found = await _look(call, input.path, task, "paths", seconds)
         return {**found, "paths": [item["path"] for item in found["paths"]]}

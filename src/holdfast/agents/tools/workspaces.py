@@ -14,6 +14,7 @@ A process finds only the workspaces below its own data directory; processes on s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import secrets
@@ -123,17 +124,25 @@ def remove_tree(top: Path) -> None:
     waiting = [top.name]
     with _opened(str(top.parent)) as parent:
         while waiting:
-            name = waiting.pop()
-            os.chmod(name, _OWNER_ONLY, dir_fd=parent)  # tools may have left it closed
-            with _opened(name, parent) as directory:
-                for entry in os.listdir(directory):
-                    try:
-                        os.unlink(entry, dir_fd=directory)
-                    except (IsADirectoryError, PermissionError):  # which of them, is the system's choice
-                        moved = f"{_TRASH}{secrets.token_hex(8)}"
-                        os.rename(entry, moved, src_dir_fd=directory, dst_dir_fd=parent)
-                        waiting.append(moved)
-            os.rmdir(name, dir_fd=parent)
+            # Another process may be at it, too.
+            with contextlib.suppress(FileNotFoundError):
+                waiting += _emptied(waiting.pop(), parent)
+
+
+def _emptied(name: str, parent: int) -> list[str]:
+    """Remove a directory but for those in it; the names below the parent that these have now."""
+    moved = []
+    os.chmod(name, _OWNER_ONLY, dir_fd=parent)  # tools may have left it closed
+    with _opened(name, parent) as directory:
+        for entry in os.listdir(directory):
+            try:
+                os.unlink(entry, dir_fd=directory)
+            except (IsADirectoryError, PermissionError):  # which of them, is the system's choice
+                os.chmod(entry, _OWNER_ONLY, dir_fd=directory)
+                moved.append(f"{_TRASH}{secrets.token_hex(8)}")
+                os.rename(entry, moved[-1], src_dir_fd=directory, dst_dir_fd=parent)
+    os.rmdir(name, dir_fd=parent)
+    return moved
 
 
 class _opened:  # noqa: N801 - reads like a function

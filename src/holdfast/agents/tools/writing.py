@@ -70,31 +70,38 @@ def _write(call: Call, input: WriteInput, stopped: threading.Event) -> dict[str,
         room = os.fstatvfs(directory)
         if room.f_bavail * room.f_frsize < FREE_BYTES_MIN + len(data):
             raise ToolError("storage_full", "there is too little room left on the disk")
-        is_new, mode = _look(place, directory)
+        mode = _mode_of(place, directory)
         if stopped.is_set():
             raise ToolError("tool_failed", "the call is over")
         _replace(directory, place.path.name, data, mode)
-    return {"path": shown(place.path, call.ground), "bytes": len(data), "created": is_new}
+    return {"path": shown(place.path, call.ground), "bytes": len(data), "created": mode is None}
 
 
-def _look(place: Place, directory: int) -> tuple[bool, int]:
-    """Whether the file is a new one, and its permissions."""
+def _mode_of(place: Place, directory: int) -> int | None:
+    """
+    The permissions of the file that is there; None: there is none.
+
+    Raises:
+        ToolError: what is there is no file.
+    """
     try:
         found = os.stat(place.path.name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:
-        return True, _MODE
+        return None
     if not stat.S_ISREG(found.st_mode):
         raise ToolError("not_a_file", f"{place.path} is there, and is no regular file")
-    return False, stat.S_IMODE(found.st_mode) & 0o777
+    return stat.S_IMODE(found.st_mode) & 0o777
 
 
-def _replace(directory: int, name: str, data: bytes, mode: int) -> None:
+def _replace(directory: int, name: str, data: bytes, mode: int | None) -> None:
     """Put a file in the place of the one that has this name. It is on the disk when this returns."""
     beside = f".holdfast-{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(beside, flags, mode, dir_fd=directory)
+    descriptor = os.open(beside, flags, _MODE, dir_fd=directory)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if mode is not None:
+                os.fchmod(descriptor, mode)
             file.write(data)
             file.flush()
             os.fsync(descriptor)
