@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast.caller import Caller
+from holdfast.errors import AgentNotFound
 from holdfast.model import Run, Status
 from tests.support.kernel import CALLER
 from tests.support.skills import Skilled, capability, shown, skill, skilled
@@ -375,3 +376,22 @@ async def test_a_stop_begins_no_call_that_must_be_made_once(tmp_path: Path) -> N
         run, events = await ended(running, run)
 
     assert (second.calls, events[-1]["output"]) == ([0, 1], {"x": 1})
+
+
+async def test_a_run_goes_on_whose_files_are_gone_and_no_new_one_starts(tmp_path: Path) -> None:
+    ask = {"id": "a", "uses": "pure", "input": {"value": 1}, "confirm": {}, "output": {"value": "outputs.x"}}
+    asking = skill("asking", ask, outputs="x")
+    hanging = Hanging()
+    async with skilled(tmp_path, [asking], [PURE], hanging.functions) as running:
+        run = await running.start("skill:asking")
+        await running.kernel.waiting(run)
+        running.library.by_id.clear()
+        pending = await running.kernel.store.interrupts(run.number)
+        await running.kernel.runs.answer(OPERATOR, run.run_id, True, interrupt_id=pending[0].interrupt_id)
+        _, events = await ended(running, run)
+        with pytest.raises(AgentNotFound):
+            await running.start("skill:asking")
+        with pytest.raises(AgentNotFound):
+            await running.start("skill:never")
+
+    assert events[-1]["output"] == {"x": 1}

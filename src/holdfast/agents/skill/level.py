@@ -105,8 +105,10 @@ class Level:
                     step = self._ready.popleft()
                     tasks[asyncio.create_task(self._run_step(step))] = step
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    self._over(tasks.pop(task), task.result())
+                # Of failures that come together the first one counts, as it does where the run is executed again.
+                ended = [(task.result(), tasks.pop(task)) for task in done]
+                for outcome, step in sorted(ended, key=lambda item: item[0].at):
+                    self._over(step, outcome)
         except BaseException as exc:
             self._is_failing = isinstance(exc, Exception)  # else stopped from outside
             for task in tasks:
