@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import yaml
 
@@ -21,6 +21,8 @@ BYTES_MAX: Final = 256 * 1024
 # Aliases can make a small file a huge value.
 NODES_MAX: Final = 50_000
 DEPTH_MAX: Final = 64
+
+T = TypeVar("T")
 
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
@@ -110,8 +112,9 @@ class _Reader:
             before = text[: found.start()]
             place = before.count("\n") + 1, len(before) - before.rfind("\n")
             raise BadYaml(f"expected printable characters, found U+{ord(found.group()):04X}", place)
+        self._hidden = _hidden(text)
         try:
-            self._loader = _Loader(text)
+            self._loader = _Loader(text.translate(self._hidden) if self._hidden else text)
         except yaml.YAMLError as exc:
             raise _bad(exc) from exc
 
@@ -139,7 +142,7 @@ class _Reader:
             return self._alias(event)
         before = self._count
         if isinstance(event, yaml.ScalarEvent):
-            value = _scalar(event)
+            value = self._shown(_scalar(event))
         elif isinstance(event, yaml.SequenceStartEvent):
             value = self._list(event, path, depth)
         else:
@@ -147,6 +150,11 @@ class _Reader:
         if event.anchor is not None:
             self._anchors[event.anchor] = value, self._count - before
         return value
+
+    def _shown(self, value: T) -> T:
+        if not self._hidden or not isinstance(value, str):
+            return value
+        return value.translate({hidden: character for character, hidden in self._hidden.items()})  # type: ignore[return-value]
 
     def _alias(self, event: Any) -> Json:
         if event.anchor not in self._anchors:  # also one that stands inside of what it names
@@ -168,7 +176,7 @@ class _Reader:
         _check_tag(start, "map")
         found: dict[str, Json] = {}
         while not isinstance(event := self._loader.get_event(), yaml.MappingEndEvent):
-            key = _key(event)
+            key = self._shown(_key(event))
             if key in found:
                 raise BadYaml(f"the key {key!r} stands twice in one mapping", _place(event))
             below = path
@@ -178,6 +186,19 @@ class _Reader:
             found[key] = None
             found[key] = self._value(self._loader.get_event(), below, depth + 1)
         return found
+
+
+def _hidden(text: str) -> dict[int, int]:
+    """
+    For the characters that end lines in YAML 1.1 and not in 1.2 others that the text does not have, if it has one of those.
+
+    libyaml still ends lines there: quoted text would lose them, and places would be wrong.
+    """
+    found = [character for character in "\x85\u2028\u2029" if character in text]
+    if not found:
+        return {}
+    unused = (code for code in range(0xE000, 0xF8FF) if chr(code) not in text)
+    return dict(zip(map(ord, found), unused, strict=False))
 
 
 def _key(event: Any) -> str:
