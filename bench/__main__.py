@@ -14,7 +14,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from bench import clients, memory, postgres, runtime, skills, sockets, workflow
+from bench import clients, memory, postgres, runtime, skill_files, skills, sockets, workflow
 from bench import rows as sqlite
 from bench.rows import Row
 
@@ -26,6 +26,7 @@ ROWS = {
     **memory.ROWS,
     **workflow.ROWS,
     **skills.ROWS,
+    **skill_files.ROWS,
     **clients.ROWS,
 }
 
