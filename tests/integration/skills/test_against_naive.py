@@ -20,12 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.agents.skill.model import Skill
+from holdfast.errors import LeaseLost
 from holdfast.model import Status
 from holdfast.store.postgres import PostgresStore
 from tests.support.kernel import CALLER, QUICK, replace
 from tests.support.postgres import PostgresServer
 from tests.support.skills import capability, skill, skilled
 
+EXAMPLES = int(os.environ.get("HOLDFAST_TEST_EXAMPLES", "60"))
 PARTS = [
     capability("mix", "value", "value"),
     capability("pure", "value", "value", side_effects=False),
@@ -296,7 +298,7 @@ async def test_random_graphs_give_what_the_naive_interpreter_gives(tmp_path: Pat
             return events
 
         @settings(
-            max_examples=int(os.environ.get("HOLDFAST_TEST_EXAMPLES", "60")),
+            max_examples=EXAMPLES,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
@@ -372,7 +374,7 @@ async def check_deaths(tmp_path: Path, database: Callable[[], Callable[[], dict[
         return events
 
     @settings(
-        max_examples=int(os.environ.get("HOLDFAST_TEST_EXAMPLES", "60")) // 10,
+        max_examples=EXAMPLES // 10,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -381,6 +383,46 @@ async def check_deaths(tmp_path: Path, database: Callable[[], Callable[[], dict[
     def examples(drawn: list[Plan], workers: int, dying: int) -> None:
         steps = resolved(drawn)
         future = asyncio.run_coroutine_threadsafe(executed(steps, workers, dying, database()), loop)
+        check(steps, future.result(60), fail_fast=False)
+
+    await asyncio.to_thread(examples)
+
+
+async def test_random_graphs_give_the_same_where_writing_ended_after_any_commit(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    count = 0
+
+    async def executed(steps: list[Resolved], workers: int, commits: int) -> list[dict[str, Any]]:
+        nonlocal count
+        count += 1
+        directory, made, outside = tmp_path / f"{count}", skill_of("random", steps), functions()
+        async with skilled(directory, [made, INNER], PARTS, outside, crash=True) as running:
+            store, left, is_cut = running.kernel.store, commits, asyncio.Event()
+            commit = store.commit
+
+            async def committed(writes: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left >= 0:
+                    return await commit(writes)
+                is_cut.set()
+                return [LeaseLost("nothing reaches the disk any more")] * len(writes)
+
+            run = await running.start("skill:random", max_workers=workers, fail_fast=False)
+            store.commit = committed  # type: ignore[method-assign]
+            ended = asyncio.ensure_future(running.kernel.finished(run))
+            cut = asyncio.ensure_future(is_cut.wait())
+            await asyncio.wait([ended, cut], return_when=asyncio.FIRST_COMPLETED, timeout=20)
+            for task in (ended, cut):
+                task.cancel()
+        async with skilled(directory, [made, INNER], PARTS, outside) as running:
+            return await running.kernel.events(run)
+
+    @settings(max_examples=EXAMPLES // 6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(plans(), st.integers(1, 4), st.integers(0, 8))
+    def examples(drawn: list[Plan], workers: int, commits: int) -> None:
+        steps = resolved(drawn)
+        future = asyncio.run_coroutine_threadsafe(executed(steps, workers, commits), loop)
         check(steps, future.result(60), fail_fast=False)
 
     await asyncio.to_thread(examples)
