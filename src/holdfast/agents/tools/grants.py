@@ -7,6 +7,7 @@ with the task. A run without a task has grants of its own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -76,6 +77,7 @@ class StoredGrants:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
+        self._adding = asyncio.Lock()
 
     async def of(self, run: Run) -> Sequence[GivenGrant]:
         return _read(await self._store.record(*_place(run)))
@@ -87,27 +89,31 @@ class StoredGrants:
         await self._store.delete_record(tenant, OF_TASKS, thread_id)
 
     async def add(self, run: Run, grant: TaskGrant, by: str | None) -> None:
+        # A task is executed by one process, so that whoever else adds to its grants is in this one.
+        async with self._adding:
+            while not await self._has_added(run, grant, by):
+                pass  # ended by another process meanwhile
+
+    async def _has_added(self, run: Run, grant: TaskGrant, by: str | None) -> bool:
         tenant, kind, name = _place(run)
-        while True:
-            before = await self._store.record(tenant, kind, name)
-            known = _read(before)
-            if any(given.grant == grant for given in known):
-                return
-            now = self._clock.now()
-            after = Record(
-                kind=kind,
-                tenant=tenant,
-                name=name,
-                body=msgspec.json.encode([*known, GivenGrant(grant, by, run.run_id, now)]),
-                number=run.number,
-                created_at=now,
-                updated_at=now,
-            )
-            if before is None:
-                # Whoever else adds the first one meanwhile is another call of this same run: look again.
-                await self._store.put_records([after])
-            elif await self._store.swap_record(after, before.body):
-                return
+        before = await self._store.record(tenant, kind, name)
+        known = _read(before)
+        if any(given.grant == grant for given in known):
+            return True
+        now = self._clock.now()
+        after = Record(
+            kind=kind,
+            tenant=tenant,
+            name=name,
+            body=msgspec.json.encode([*known, GivenGrant(grant, by, run.run_id, now)]),
+            number=run.number,
+            created_at=now,
+            updated_at=now,
+        )
+        if before is not None:
+            return await self._store.swap_record(after, before.body)
+        await self._store.put_records([after])
+        return True
 
 
 def _place(run: Run) -> tuple[str, str, str]:

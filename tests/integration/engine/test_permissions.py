@@ -1,20 +1,25 @@
-"""Check 24: what a person said `always` to, over turns, restarts and its end; on a whole server without a process."""
+"""Check 24: `always` and its end, and the question after a crash; on a whole server without a process of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.assistant.permission import input_hash
+from holdfast.agents.tools import Call, Tool, Tools
 from holdfast.testing.fake_server import FakeServer
+from tests.support.obeying_model import obeying_model
 
-SUM = {"message": "What is 2 + 3?"}
+SUM = "What is 2 + 3?"
 
 
 class Person:
@@ -31,18 +36,19 @@ class Person:
         assert answer.status_code == status, answer.text
         return answer.json()
 
-    async def ask(self, task: str = "t") -> str:
-        """Start a turn that adds, and leave at once; its id."""
-        async with self._client.stream("POST", "/execute", json={"task_id": task, **SUM}) as stream:
+    async def ask(self, message: str = SUM) -> str:
+        """Start a turn, by itself one that adds, and leave at once; its id."""
+        async with self._client.stream("POST", "/execute", json={"task_id": "t", "message": message}) as stream:
             async for line in stream.aiter_lines():
                 if line.startswith("data:"):
                     return str(json.loads(line[5:])["turn_id"])
         raise AssertionError("nothing came")
 
-    async def frames(self, turn_id: str) -> list[dict[str, Any]]:
-        """Those of a turn, to its end."""
+    async def frames(self, turn_id: str, after: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Those of a turn behind a frame, to the next question or to its end."""
         found: list[dict[str, Any]] = []
-        async with self._client.stream("GET", f"/execute/replay?task_id=t&turn_id={turn_id}") as stream:
+        path = f"/execute/replay?task_id=t&turn_id={turn_id}&after={0 if after is None else after['timestamp']}"
+        async with self._client.stream("GET", path) as stream:
             async for line in stream.aiter_lines():
                 if line.startswith("data:"):
                     found.append(json.loads(line[5:]))
@@ -106,6 +112,41 @@ async def test_grants_go_with_their_task(person: Person) -> None:
     assert await person.is_asked() is not None
 
     assert (await person.call("GET", "/tasks/t"))["grants"] == []
+
+
+class Order(msgspec.Struct):
+    item: str
+
+
+async def test_after_a_crash_inside_a_call_the_question_says_all_about_it_and_offers_no_always() -> None:
+    inside, made = threading.Event(), []
+
+    async def buy(call: Call, input: Order) -> str:
+        made.append(input.item)
+        inside.set()
+        if len(made) == 1:
+            await asyncio.Event().wait()
+        return "bought"
+
+    tool = Tool(name="buy", description="", input=Order, function=buy, at_most_once=True)
+    program = AssistantProgram(obeying_model(), tools=Tools(tool))
+    async with FakeServer(program, settings={"HOLDFAST_LEARNING": "false"}) as server:
+        person = Person(server)
+        turn_id = await person.ask(message='[["buy", {"item": "tea"}]]')
+        await asyncio.to_thread(inside.wait)
+        server.restart(kill=True)
+        asked = (await person.frames(turn_id))[-1]
+        again = {"task_id": "t", "answer": "always", "request_id": asked["request_id"]}
+        refused = await person.call("POST", "/hitl/respond", again, status=422)
+        await person.answer(asked, "yes", input_hash=asked["input_hash"])
+        [result] = [frame for frame in await person.frames(turn_id, after=asked) if frame["type"] == "tool_result"]
+
+    assert (asked["rule"], asked["tool"], asked["tool_call_id"]) == ("outcome_unknown", "buy", "c0")
+    assert (asked["input"], asked["input_hash"]) == ({"item": "tea"}, input_hash("buy", {"item": "tea"}))
+    assert (asked["choices"], asked["default"]) == (["yes", "no"], "no")
+    assert asked["expires_at"] is not None
+    assert refused["error"] == "INVALID_ANSWER"
+    assert (result["output"], made) == ("bought", ["tea", "tea"])
 
 
 async def test_grants_of_an_unknown_task_are_not_found(person: Person) -> None:
