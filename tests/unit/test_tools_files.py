@@ -460,6 +460,17 @@ async def test_nothing_that_looks_through_a_root_sees_the_servers_own(world: Wor
     assert [match["path"] for match in matches["matches"]] == [str(world.outside / "secret.txt")]
 
 
+async def test_a_root_that_comes_first_opens_nothing_of_the_servers_own(world: World) -> None:
+    """A call without a task has no workspace: its relative paths begin in the first of the roots."""
+    world.ground = Ground((world.base,), hidden=(world.data,), kept=(world.catalog,))
+
+    assert (await world.call("read_file", path="outside/secret.txt"))["content"] == "secret"
+    assert await world.refused("read_file", path="data/server.json") == "outside_roots"
+    assert await world.refused("write_file", path="data/a", content="") == "permission_denied"
+    assert await world.refused("write_file", path="root/catalog/a", content="") == "permission_denied"
+    assert [m["path"] for m in (await world.call("grep", pattern="secret"))["matches"]] == ["outside/secret.txt"]
+
+
 async def test_grep_ends_with_a_hundred_matches(world: World) -> None:
     (world.workspace / "many").write_text("x\n" * 101)
     (world.workspace / "wide").write_text("y" * 200_000 + "z\nlast z\n")

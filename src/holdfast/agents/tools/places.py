@@ -70,11 +70,16 @@ def locate(text: str, ground: Ground) -> Place:
 
 def place_of(path: Path, ground: Ground) -> Place:
     """What a path without links is to a call."""
-    if ground.roots and path.is_relative_to(ground.roots[0]):
-        return Place(path, ground.roots[0], is_hidden=False, is_kept=False)
     root = next((root for root in ground.roots if path.is_relative_to(root)), None)
-    is_hidden = any(path.is_relative_to(place) for place in ground.hidden)
-    return Place(path, root, is_hidden, is_hidden or any(path.is_relative_to(place) for place in ground.kept))
+    is_hidden = any(_is_in(path, place, ground) for place in ground.hidden)
+    return Place(path, root, is_hidden, is_hidden or any(_is_in(path, place, ground) for place in ground.kept))
+
+
+def _is_in(path: Path, own: Path, ground: Ground) -> bool:
+    """Whether it lies in what is the server's own, and not in a workspace which the server keeps there."""
+    if not path.is_relative_to(own):
+        return False
+    return not (ground.roots[0].is_relative_to(own) and path.is_relative_to(ground.roots[0]))
 
 
 def readable(text: str, ground: Ground) -> Place:

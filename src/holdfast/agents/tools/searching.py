@@ -129,8 +129,8 @@ def file_search_tool(seconds: float = SECONDS_MAX) -> Tool[SearchInput]:
 async def _look(call: Call, path: str, task: dict[str, Any], name: str, seconds: float) -> dict[str, Any]:
     """What the process finds below a path, as the list `name`."""
     place = await asyncio.to_thread(readable, path, call.ground)
-    workspace = call.ground.roots[0]
-    hidden = [] if place.root == workspace else [str(closed) for closed in call.ground.hidden]
+    # That it begins in one of these is known to be all right: it is the workspace, or in there.
+    hidden = [str(closed) for closed in call.ground.hidden if not place.path.is_relative_to(closed)]
     task = {**task, "root": str(place.root), "parts": place.parts, "hidden": hidden, "seconds": seconds}
     lines, is_cut = await _run(json.dumps(task).encode(), seconds + GRACE_SECONDS)
     base = place.path if await asyncio.to_thread(place.path.is_dir) else place.path.parent
