@@ -5,12 +5,13 @@ What asks others: a request over HTTP, a request to the assistant's model.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from holdfast.agents.skill.failures import SafetyDeniedError, SkillError, UpstreamFailureError, UpstreamTimeoutError
-from holdfast.agents.skill.fetching import Fetcher, FetchFailed, FetchLate, FetchRefused
+from holdfast.agents.skill.bindings.http import fetch_error, status_error
+from holdfast.agents.skill.failures import UpstreamTimeoutError
+from holdfast.agents.skill.fetching import Fetcher, FetchFailed
 from holdfast.agents.skill.model import Json
 from holdfast.errors import ModelFailed, ModelTimedOut, NotConfigured
 from holdfast.execution.steps import NotRetryable
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 Function = Callable[..., Awaitable[dict[str, Json]]]
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-# Of the client errors, those that may pass.
-_PASSING: Final = (408, 425, 429)
-_TIMEOUTS: Final = (408, 504)
 
 
 def fetch_with(fetcher: Fetcher) -> Function:
@@ -52,9 +50,9 @@ def fetch_with(fetcher: Fetcher) -> Function:
         try:
             answer = await fetcher.fetch(verb, url or "", headers=sent, body=content)
         except FetchFailed as exc:
-            raise _failure(exc) from None
+            raise fetch_error(context._call, exc) from None
         if answer.status_code >= 400:
-            raise _status_failure(answer.status_code)
+            raise status_error(context._call, answer.status_code)
         return {"status_code": answer.status_code, "headers": dict(answer.headers), "text": answer.text}
 
     return fetch
@@ -66,36 +64,17 @@ def _header(name: str, value: Json) -> str:
     raise NotRetryable(f"http.fetch: the header {name!r} must be a text")
 
 
-def _failure(exc: FetchFailed) -> SkillError:
-    if isinstance(exc, FetchRefused):
-        return SafetyDeniedError(f"http.fetch: {exc}.")
-    if isinstance(exc, FetchLate):
-        return UpstreamTimeoutError(f"http.fetch: {exc}.")
-    error = UpstreamFailureError(f"http.fetch: {exc}.")
-    error.is_final = exc.is_final
-    return error
-
-
-def _status_failure(status: int) -> SkillError:
-    kind = UpstreamTimeoutError if status in _TIMEOUTS else UpstreamFailureError
-    error = kind(f"http.fetch: the answer has status {status}.")
-    error.is_final = 400 <= status < 500 and status not in _PASSING
-    return error
-
-
 def generate_with(generator: Generator) -> Function:
     """model.generate with the assistant's model."""
 
-    async def generate(context: Any, prompt: str | None, system: str | None = None) -> dict[str, Json]:
-        pieces: list[str] = []
-        say = context._call.token if context._call.stream else pieces.append
+    async def generate(context: AsyncCallContext, prompt: str | None, system: str | None = None) -> dict[str, Json]:
+        call = context._call
         try:
-            return {"text": await generator.generate(prompt or "", system, say=say)}
+            text = await generator.generate(prompt or "", system, say=call.token if call.stream else None)
         except ModelTimedOut as exc:
-            raise UpstreamTimeoutError(f"model.generate: {exc.message}") from None
+            raise UpstreamTimeoutError(f"Step '{call.step.shown}': {exc.message}") from None
         except (ModelFailed, NotConfigured) as exc:
-            error = UpstreamFailureError(f"model.generate: {exc.message}")
-            error.is_final = isinstance(exc, NotConfigured)
-            raise error from None
+            raise call.failed(exc.message, is_final=isinstance(exc, NotConfigured)) from None
+        return {"text": text}
 
     return generate
