@@ -4,6 +4,7 @@ The library: which files it reads, and what becomes of it when they change.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from holdfast.agents.skill.library import Library
 from holdfast.agents.skill.lookup import SkillInvalid
+from tests.support.until import until
 
 SKILL = """\
 id: {id}
@@ -145,6 +147,38 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, library: Library) ->
     library.refresh()
 
     assert [(problem.code, problem.line) for problem in library.problems()] == [("yaml_invalid", 1)]
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path, library: Library) -> None:
+    """A mounted volume keeps its files in such a folder, and links to them: they would all be there twice."""
+    real = write(tmp_path / "skills/..2026/a.skill.yaml", "t.a")
+    (tmp_path / "skills/a.skill.yaml").symlink_to(real)
+    (tmp_path / "skills/.#a.skill.yaml").symlink_to(tmp_path / "nowhere")
+
+    library.refresh()
+
+    assert ids(library) == ["t.a"]
+    assert library.problems() == []
+
+
+def test_one_folder_under_two_names_is_one_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "skills/a.skill.yaml", "t.a")
+    monkeypatch.chdir(tmp_path)
+    library = Library([".", tmp_path])
+
+    library.refresh()
+
+    assert ids(library) == ["t.a"]
+    assert library.problems() == []
+
+
+async def test_a_library_that_is_followed_sees_changes_by_itself(tmp_path: Path, library: Library) -> None:
+    following = asyncio.create_task(library.follow(0.001))
+    write(tmp_path / "skills/a.skill.yaml", "t.a")
+
+    await until(lambda: ids(library) == ["t.a"])
+
+    following.cancel()
 
 
 def test_a_library_with_nothing_but_what_is_built_in_needs_no_folder(tmp_path: Path) -> None:

@@ -70,7 +70,10 @@ class Library:
             roots: folders that hold `skills` and `capabilities`; the earlier ones count more. What is built in comes last.
             files: further files, which count more than all roots.
         """
-        self._roots = [*dict.fromkeys(Path(root) for root in roots), PACKAGED]
+        named: dict[Path, Path] = {}  # one folder under two names is one root
+        for root in roots:
+            named.setdefault(Path(root).resolve(), Path(root))
+        self._roots = [*named.values(), PACKAGED]
         self._files = list(files)
         self._known: dict[Path, _Known] = {}
         self._lock = threading.Lock()  # one refreshes at a time
@@ -145,18 +148,16 @@ class Library:
         while True:
             await asyncio.sleep(seconds)
             try:
-                await asyncio.to_thread(self.refresh)
-            except OSError as exc:
-                # A folder that cannot be read now may be there again a moment later; what was loaded is still served.
-                log.warning("skills_not_read", error=str(exc))
+                is_changed = await asyncio.to_thread(self.refresh)
+            except Exception:  # what was loaded is still served, and the next look may go well
+                log.exception("skills_not_refreshed")
+                continue
+            if is_changed:
+                errors = sum(problem.severity == "error" for problem in self.problems())
+                log.info("skills_changed", skills=len(self.skills()), errors=errors)
 
     def refresh(self) -> bool:
-        """
-        Read what has changed since the last time; whether anything had. Blocks.
-
-        Raises:
-            OSError: a root is there and cannot be listed. Everything is as it was.
-        """
+        """Read what has changed since the last time; whether anything had. Blocks."""
         with self._lock:
             found = list(self._scan())
             known = {path: self._read(path, root) for path, root in found}
@@ -217,11 +218,17 @@ def _is_yaml(name: str) -> bool:
 
 
 def _walk(folder: Path, is_wanted: Callable[[str], bool]) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders.sort()
+    """The wanted files below a folder, and folders that cannot be listed: reading those fails, which is told as of a file."""
+    failed: list[OSError] = []
+    for place, folders, names in os.walk(folder, onerror=failed.append):
+        # What is hidden is the business of editors, of version control, of how a volume is mounted.
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if is_wanted(name):
+            if is_wanted(name) and not name.startswith("."):
                 yield Path(place) / name
+    for error in failed:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            yield Path(error.filename)
 
 
 def files_in(folder: Path) -> list[Path]:
