@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from holdfast import NotRetryable
+from holdfast.agents.skill import calling
 from holdfast.errors import Cancelled
 from holdfast.model import Status
 from holdfast.model.encoding import parse_canonical_time
 from tests.support.kernel import CALLER
 from tests.support.skills import capability, shown, skill, skilled
+from tests.support.until import until
 
 TRY = capability("try", "", "out")
 
@@ -191,3 +193,27 @@ async def test_code_that_ends_itself_ends_its_step_alone(tmp_path: Path, functio
         run, events = await running.run("skill:tried")
 
     assert (run.status, events[-1]["code"]) == (Status.FAILED, "upstream_failure")
+
+
+async def test_where_too_many_late_functions_have_not_returned_no_more_are_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calling, "LATE_THREADS_MAX", 1)
+    go, calls = threading.Event(), []
+
+    def slow(context: Any) -> int:
+        calls.append(context.idempotency_key)
+        if len(calls) == 1:
+            go.wait(30)
+        return 7
+
+    async with skilled(tmp_path, [tried(1, timeout_seconds=0.05)], [TRY], {"try": slow}) as running:
+        await running.run("skill:tried")
+        _, refused = await running.run("skill:tried")
+        go.set()
+        await until(lambda: not calling._Late.all)
+        outputs = await running.outputs("skill:tried")
+
+    assert refused[-1]["code"] == "upstream_failure"
+    assert "have not returned" in refused[-1]["error"]
+    assert (len(calls), outputs) == (2, {"out": 7})
