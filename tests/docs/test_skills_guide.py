@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def _until_loaded(client: httpx.Client) -> None:
     """What is written takes effect within a second; here the machine may be busy."""
     while client.get("/v1/skills/notes.post/describe").status_code != 200:
-        pass
+        time.sleep(0.05)
 
 
 def execute(client: httpx.Client, skill: str, **inputs: Any) -> httpx.Response:

@@ -103,7 +103,6 @@ ERRORS = {
     "bad_target": [
         skill(summarize("a", ", output: {summary: ¦summary}")),
         skill(summarize("a", ", output: {summary: ¦inputs.text}")),
-        skill(summarize("a", ", output: {summary: ¦outputs.nothing}")),
         skill(summarize("a", ", output: {summary: ¦[vars.x]}")),
         skill(summarize("a", ", output: {summary: ¦working..x}")),
         skill(summarize("a", ", output: {summary: ¦vars.}")),
@@ -117,6 +116,8 @@ ERRORS = {
         skill(summarize("a", ", config: {condition: '1 < ¦inputs.nothing'}")),
         skill(summarize("a", ", output: {¦summary..x: vars.x}")),
         skill(summarize("a", ", config: {gates: {pre: [{capability: text.pii.check, input: {text: ¦output.x}}]}}")),
+        skill(summarize("a", ", config: {gates: {post: [{capability: text.pii.check, input: {text: ¦inputs.text}}]}}")),
+        skill(summarize("a", ", config: {gates: {post: [{capability: text.pii.check, input: {text: ¦output.}}]}}")),
     ],
     "unknown_variable": [
         skill("  - {id: a, uses: text.content.summarize, input: {text: ¦vars.x}}\n"),
@@ -233,6 +234,7 @@ WARNINGS = {
     ],
     "unknown_output_field": [
         skill(summarize("a", ", output: {¦text: vars.x}")),
+        skill(summarize("a", ", output: {summary: ¦outputs.nothing}")),
         skill("  - {id: a, uses: 'skill:my.skill', input: {text: inputs.text}, output: {¦summary: vars.x}}\n"),
     ],
     "triggers_ignored": [skill(A, HEAD + "¦triggers: [{cron: '* * * * *'}]\n")],
@@ -406,6 +408,15 @@ def test_what_a_contract_says_of_calls_and_outputs_holds_for_its_steps(tmp_path:
         ("a", "bad_control"),
         ("c", "bad_control"),
     ]
+
+
+def test_further_keys_of_a_contract_are_ignored(tmp_path: Path) -> None:
+    more = "safety: {trust_level: sandbox, allowed_targets: [x]}\nowner: me\nbind: {python: 'a:b'}\n"
+
+    library = load(tmp_path, {"capabilities/x.yaml": CAPABILITY.replace("string}", "string, format: x}") + more})
+
+    assert library.problems() == []
+    assert library.capability("my.capability") is not None
 
 
 def test_what_nobody_declared_is_not_found() -> None:

@@ -4,6 +4,7 @@ What a capability file says, and what is wrong with it as far as the file alone 
 
 from __future__ import annotations
 
+import difflib
 import re
 from typing import Any, Final
 
@@ -77,7 +78,7 @@ def _safety(table: Table) -> Safety:
     if not table.has("safety"):
         return Safety()
     safety = table.inside("safety")
-    safety.check_keys(_SAFETY_KEYS)
+    _check_misspelt(safety)
     trust: Any = safety.text("trust_level", choices=TRUST_LEVELS) or "standard"
     return Safety(
         trust_level=trust,
@@ -85,6 +86,14 @@ def _safety(table: Table) -> Safety:
         mandatory_pre_gates=_gates(safety, "mandatory_pre_gates", "pre"),
         mandatory_post_gates=_gates(safety, "mandatory_post_gates", "post"),
     )
+
+
+def _check_misspelt(safety: Table) -> None:
+    """Further keys of a contract are ignored; one that is nearly one of ours must not be, for it would protect nothing."""
+    for key in safety.values:
+        if key not in _SAFETY_KEYS and (near := difflib.get_close_matches(key, _SAFETY_KEYS, n=1, cutoff=0.8)):
+            message = f"there is no key {key!r} here; the nearest known key is {near[0]!r}"
+            safety.report.error("unknown_key", (*safety.path, key), message, on_key=True)
 
 
 def _gates(safety: Table, key: str, phase: str) -> tuple[Gate, ...]:

@@ -19,6 +19,7 @@ from holdfast.agents.skill.references import (
     FRAME,
     INPUTS,
     ITEM,
+    NAMESPACES,
     PRODUCED,
     STEPS,
     BadReference,
@@ -230,7 +231,8 @@ class _Flow:
         if target.namespace == "outputs" and target.path[0] not in self._skill.outputs:
             near = nearest(target.path[0], self._skill.outputs)
             hint = f"; the nearest is {near!r}" if near else ""
-            self._report.error("bad_target", path, f"{target}: the skill declares no output {target.path[0]!r}{hint}")
+            message = f"the skill declares no output {target.path[0]!r}, so its caller does not get it{hint}"
+            self._report.warn("unknown_output_field", path, message)
         same = 0
         for name, other in self._writers[target.namespace, target.path[0]]:
             same += name == step.id and other == target
@@ -269,12 +271,18 @@ def _expressions(step: Step) -> Iterator[tuple[Path, str, bool]]:
 
 
 def check_gate_input(report: Report, path: Path, gate: Gate, phase: str) -> None:
-    """References of a gate read `input.x`, after the call `output.x` too."""
+    """References of a gate read `input.x`, after the call `output.x` too, and nothing else."""
     for below, text in texts_in(gate.input):
         head, dot, rest = text.partition(".")
-        if not dot or head not in ("input", "output"):
+        if not dot or head not in ("input", *NAMESPACES):
             continue
-        if not all(rest.split(".")):
-            report.error("bad_reference", (*path, *below), f"{text!r}: expected a name or an index after each dot")
+        place = (*path, *below)
+        if head not in ("input", "output"):
+            message = (
+                f"{text!r}: a gate reads input.x and output.x; a text that is meant as it stands is {{$literal: …}}"
+            )
+            report.error("bad_reference", place, message)
+        elif not all(rest.split(".")):
+            report.error("bad_reference", place, f"{text!r}: expected a name or an index after each dot")
         elif head == "output" and phase == "pre":
-            report.error("bad_reference", (*path, *below), f"{text!r}: before the call there is no output")
+            report.error("bad_reference", place, f"{text!r}: before the call there is no output")
