@@ -6,6 +6,9 @@ store is open, before the first run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import structlog
 
 from holdfast.agents.assistant.learning import NAME, LearningProgram, run_id_of
@@ -15,6 +18,7 @@ from holdfast.agents.mcp import Mcp
 from holdfast.agents.models import credentials_of
 from holdfast.agents.models.embedding import ModelEmbedder
 from holdfast.agents.registry import Registry
+from holdfast.agents.tools import Tool
 from holdfast.agents.tools.gate import Gate
 from holdfast.errors import CapacityError, RunExists, StorageFull
 from holdfast.memory import NO_SOUL
@@ -67,6 +71,12 @@ def add_mcp(programs: Registry, mcp: Mcp) -> None:
     """Let the assistants among these use the tools of the MCP servers that their callers' tenants are connected to."""
     for assistant in assistants_of(programs):
         assistant.use_mcp(mcp)
+
+
+def add_tools(programs: Registry, tools: Sequence[Tool[Any]]) -> None:
+    """Offer these tools to the models of the assistants among these."""
+    for assistant in assistants_of(programs):
+        assistant.use_tools(tools)
 
 
 def add_gate(programs: Registry, gate: Gate) -> None:

@@ -28,12 +28,16 @@ import structlog
 import uvicorn
 
 from holdfast.access import Access
+from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.mcp import Mcp, load_servers
 from holdfast.agents.registry import Registry, check_ids
 from holdfast.agents.target import load_reference
+from holdfast.agents.tools.bash import bash_tool
 from holdfast.agents.tools.gate import Gate, ground_of
 from holdfast.agents.tools.grants import StoredGrants
 from holdfast.agents.tools.policy import load_policy
+from holdfast.agents.tools.sandbox import Sandbox
+from holdfast.agents.tools.secrets import secrets_of
 from holdfast.agents.tools.workspaces import Workspaces
 from holdfast.api.http.app import build_app
 from holdfast.api.http.auth import (
@@ -64,7 +68,7 @@ from holdfast.journal import Journal
 from holdfast.listening import bind, url_of
 from holdfast.logs import configure_logging
 from holdfast.rates import RateLimiter
-from holdfast.remembering import add_catalog, add_gate, add_mcp, add_memory, add_skills
+from holdfast.remembering import add_catalog, add_gate, add_mcp, add_memory, add_skills, add_tools
 from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
@@ -395,8 +399,11 @@ class Server:
             grants=StoredGrants(self._store, self._clock),
             workspaces=Workspaces(Path(settings.data), self._store),
             ground=self._ground,
+            secrets=secrets_of(settings, os.environ),
         )
         add_gate(self._programs, self._services.gate)
+        self._services.sandbox = Sandbox(is_unsandboxed=settings.unsandboxed_shell)
+        add_tools(self._programs, [bash_tool(self._services.sandbox)])
         self._services.prompt_skills = add_skills(self._programs, runs)
         if self._programs.catalog is not None:
             add_catalog(self._programs, self._programs.catalog, runs, self._services.mcp, self._services.gate)
@@ -483,6 +490,8 @@ class Server:
             if preload is not None:
                 work = functools.partial(_preload, program.name, preload)
                 threading.Thread(target=work, name=f"preload {program.name}", daemon=True).start()
+        if self._services.sandbox is not None and any(isinstance(one, AssistantProgram) for one in self._programs):
+            threading.Thread(target=self._services.sandbox.shelter, name="sandbox", daemon=True).start()
 
     async def _prune_forever(self) -> None:
         settings = self.settings

@@ -22,7 +22,8 @@ from pydantic_core import SchemaValidator, core_schema
 from holdfast.agents.assistant.history import user_content
 from holdfast.agents.assistant.permission import Wanted, outcome_question, pass_gate, wanted
 from holdfast.agents.assistant.turn import Turn
-from holdfast.agents.tools import Call, Tool, ToolError, Tools
+from holdfast.agents.tools import Call, Cut, Tool, ToolError, Tools
+from holdfast.agents.tools.secrets import Secrets
 from holdfast.errors import (
     Cancelled,
     InterruptExpired,
@@ -42,6 +43,8 @@ OUTPUT_CHARACTERS_MAX = 64 * 1024
 
 # Failures are results; it is the turn's limit on model requests that ends a loop of them.
 RETRIES_MAX = 1_000_000
+
+NO_SECRETS = Secrets()
 
 # Whether the input fits is the tool's own business (`Tool.read`), so that it is told like any other result.
 _ANY_OBJECT = SchemaValidator(core_schema.dict_schema(core_schema.str_schema()))
@@ -163,9 +166,10 @@ async def carry_out(turn: Turn, tool: Tool[Any], tool_call_id: str, arguments: d
         passage = await pass_gate(turn, call, want)
         if passage.has_output:
             return await _record(tool, call, _bounded(call, passage.output))
+        secrets = turn.gate.secrets
         call = msgspec.structs.replace(call, ground=passage.ground, passed=passage.passed)
         if tool.asks and not _was_denied(call):
-            outcome = await _record(tool, call, await _attempt(tool, call, want.read()))
+            outcome = await _record(tool, call, await _attempt(tool, call, want.read(), secrets))
             turn.attached[tool_call_id] = call.attached
             return outcome
     except ToolError as exc:
@@ -184,7 +188,7 @@ async def _run(turn: Turn, want: Wanted, call: Call) -> Outcome:
     tool = want.tool
 
     async def work() -> dict[str, Any]:
-        outcome = await _attempt(tool, call, want.read())
+        outcome = await _attempt(tool, call, want.read(), turn.gate.secrets)
         await _tell(tool, call, outcome)
         return _recorded(outcome)
 
@@ -224,13 +228,13 @@ async def _record(
     return msgspec.convert(recorded, Outcome)
 
 
-async def _attempt(tool: Tool[Any], call: Call, input: Any) -> Outcome:
-    """Call the tool's function once."""
+async def _attempt(tool: Tool[Any], call: Call, input: Any, secrets: Secrets) -> Outcome:
+    """Call the tool's function once. What it gives holds no secret of the server."""
     deadline = asyncio.timeout(None if tool.asks else tool.timeout_seconds)
     try:
         async with deadline:
             value = await tool.function(call, input)
-        return _bounded(call, value)
+        return _bounded(call, value, secrets)
     except (LeaseLost, Cancelled, StoreError):
         raise  # the execution is over, not the call
     except ToolError as exc:
@@ -243,13 +247,19 @@ async def _attempt(tool: Tool[Any], call: Call, input: Any) -> Outcome:
         code, message = "tool_failed", f"{type(exc).__name__}: {exc}"
         if isinstance(exc, TimeoutError) and deadline.expired():
             code, message = "tool_timeout", f"it took more than {tool.timeout_seconds:g} s"
-    return Outcome(call.tool_call_id, error=code, message=message)
+    return Outcome(call.tool_call_id, error=code, message=secrets.text(message))
 
 
-def _bounded(call: Call, value: Any) -> Outcome:
-    """A result that a model and an event can take: JSON, and cut if it is long."""
+def _bounded(call: Call, value: Any, secrets: Secrets = NO_SECRETS) -> Outcome:
+    """A result that a model and an event can take: JSON, and cut if it is long and its tool has not seen to that."""
+    cut = value if isinstance(value, Cut) else None
+    value = value if cut is None else cut.value
+    # Before it is cut, so that no part of a secret is left; what is no JSON value fails below.
+    value = secrets.value(value)
     data = encode_result(value, what="the tool's result")
     text = value if isinstance(value, str) else data.decode()
+    if cut is not None:
+        return Outcome(call.tool_call_id, output=msgspec.json.decode(data), truncated=cut.truncated)
     if len(text) > OUTPUT_CHARACTERS_MAX:
         return Outcome(call.tool_call_id, output=text[:OUTPUT_CHARACTERS_MAX], truncated=True)
     return Outcome(call.tool_call_id, output=msgspec.json.decode(data))

@@ -9,13 +9,13 @@ import asyncio
 import copy
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from holdfast.agents.assistant.kit import ALL, Kit
 from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, credentials_of, is_offline
-from holdfast.agents.tools import Tools, builtin_tools, memory_tools
+from holdfast.agents.tools import Tool, Tools, builtin_tools, memory_tools
 from holdfast.agents.tools.gate import Gate
 from holdfast.execution.codec import encode_result
 from holdfast.execution.context import Context
@@ -121,13 +121,17 @@ class AssistantProgram:
         self._gate = gate
         self._loop = None  # one that was made for another store
 
+    def use_tools(self, tools: Iterable[Tool[Any]]) -> None:
+        """Offer these tools too; called before the first turn. Tools that were given are not added to."""
+        if not self._has_own_tools:
+            for tool in tools:
+                if self.tools.get(tool.name) is None:
+                    self.tools.add(tool)
+
     def use_memory(self, memory: Memory) -> None:
         """Remember, from the next turn on; called before the first one. Tools that were given are not added to."""
         self._memory = memory
-        if not self._has_own_tools:
-            for tool in memory_tools(memory):
-                if self.tools.get(tool.name) is None:
-                    self.tools.add(tool)
+        self.use_tools(memory_tools(memory))
 
     def check_model(self, name: str) -> None:
         """

@@ -18,7 +18,7 @@ from holdfast.agents.catalog.equipping import tools_for
 from holdfast.agents.catalog.model import Catalog, Definition, definition_of
 from holdfast.agents.catalog.program import CatalogProgram
 from holdfast.agents.catalog.reading import Known, read_catalog, refusal
-from holdfast.agents.tools import MEMORY_TOOLS
+from holdfast.agents.tools import MEMORY_TOOLS, SERVER_TOOLS
 from holdfast.errors import AgentNotFound
 from holdfast.model import Record
 
@@ -155,7 +155,9 @@ class Catalogs:
 
     def _read(self) -> Catalog:
         known = Known(
-            tools={*self.base.tools.names(), *MEMORY_TOOLS}, agents=self.taken, check_model=self.base.check_model
+            tools={*self.base.tools.names(), *MEMORY_TOOLS, *SERVER_TOOLS},
+            agents=self.taken,
+            check_model=self.base.check_model,
         )
         catalog = read_catalog(self.directory, known)
         if self._needed is not None and self._needed not in catalog.agents:

@@ -1,15 +1,22 @@
 """What models may call, and the tools that come with the package."""
 
+from typing import Final
+
 from holdfast.agents.tools.arithmetic import sum_tool
 from holdfast.agents.tools.asking import ASK_SECONDS, ask_human_tool
 from holdfast.agents.tools.files import file_tools
 from holdfast.agents.tools.now import current_time_tool
 from holdfast.agents.tools.remembering import MEMORY_TOOLS, memory_tools
-from holdfast.agents.tools.tool import Call, Ground, Reason, Tool, ToolError, Tools
+from holdfast.agents.tools.tool import Call, Cut, Ground, Reason, Tool, ToolError, Tools
+
+SERVER_TOOLS: Final = ("bash", "web_fetch", "web_search")
+"""What a server gives its assistants beside the built-in tools and those of the memory."""
 
 __all__ = [
     "MEMORY_TOOLS",
+    "SERVER_TOOLS",
     "Call",
+    "Cut",
     "Ground",
     "Reason",
     "Tool",

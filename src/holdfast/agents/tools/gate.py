@@ -16,6 +16,7 @@ import structlog
 
 from holdfast.agents.tools.grants import Grants, HeldGrants
 from holdfast.agents.tools.policy import NO_POLICY, Allowed, Ask, Decision, Policy, decide, is_covered, reason_of
+from holdfast.agents.tools.secrets import Secrets
 from holdfast.agents.tools.tool import NOWHERE, Ground, Reason, Tool
 from holdfast.agents.tools.workspaces import Workspaces
 from holdfast.model import Run, Thread
@@ -37,12 +38,15 @@ class Gate:
         grants: Grants | None = None,
         workspaces: Workspaces | None = None,
         ground: Ground = NOWHERE,
+        secrets: Secrets | None = None,
     ) -> None:
         """
         Args:
             ground: what holds for all tasks; each has its workspace as its first root, if there are workspaces.
+            secrets: what no result of a tool may hold.
         """
         self.policy = policy
+        self.secrets = secrets or Secrets()
         self.grants: Grants = HeldGrants() if grants is None else grants
         self.workspaces = workspaces
         self._ground = ground

@@ -52,6 +52,13 @@ class Reason(msgspec.Struct, frozen=True):
     target: str | None = None  # is shown with the question, and has to be the same when the tool runs
 
 
+class Cut(msgspec.Struct, frozen=True):
+    """A result that keeps to limits of its tool's own, so that nothing more is cut off."""
+
+    value: Any
+    truncated: bool = False  # something was left out
+
+
 class Call(msgspec.Struct, frozen=True):
     """One call of a tool, as the tool's function sees it."""
 

@@ -16,6 +16,7 @@ from holdfast.agents.catalog import Catalogs, PromptSkills
 from holdfast.agents.mcp import Mcp
 from holdfast.agents.skill.lookup import Lookup
 from holdfast.agents.tools.gate import Gate
+from holdfast.agents.tools.sandbox import Sandbox
 from holdfast.api.http.asgi import Receive, Scope, connection_of, exchange_of
 from holdfast.api.http.auth import Authenticator, Grant
 from holdfast.api.http.body import has_body, header, read_body, read_json_body
@@ -55,6 +56,7 @@ class Services(msgspec.Struct, kw_only=True):
     opened: Runs | None = None
     webhooks: Webhooks | None = None  # set together with `opened`
     mcp: Mcp | None = None  # set before `opened`
+    sandbox: Sandbox | None = None  # of the assistant's shell; set before `opened`
     gate: Gate | None = None  # of the assistant's tools; set before `opened`
     catalog: Catalogs | None = None  # set before `opened`; None: the settings name none
     prompt_skills: PromptSkills | None = None  # set before `opened`

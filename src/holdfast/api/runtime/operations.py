@@ -495,7 +495,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
                     "agent": "tutor",
                     "framework": "custom",
                     "uptime_seconds": 12.5,
-                    "subsystems": {"database": "ok", "llm_provider": "ok", "asset_directory": "ok"},
+                    "subsystems": {"database": "ok", "llm_provider": "ok", "asset_directory": "ok", "sandbox": "ok"},
                 },
             )
         }

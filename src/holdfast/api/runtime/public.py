@@ -51,6 +51,7 @@ def _subsystems(services: Services, database: str) -> dict[str, str]:
         "database": database,
         "llm_provider": "ok" if is_answered else "error",
         "asset_directory": "ok" if mcp is None else mcp.health,
+        "sandbox": "unknown" if services.sandbox is None else services.sandbox.health,
     }
 
 

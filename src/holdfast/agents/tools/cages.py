@@ -1,0 +1,117 @@
+"""
+Control groups around what the shell runs, where this process may make them: the kernel then holds the limits on memory
+and processes by itself. Root needs that, for it is exempt from the kernel's limit on the processes of a user; for others,
+and where there are no control groups, `processes.py` looks by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+_MOUNT: Final = Path("/sys/fs/cgroup")
+_LEFT: Final[list[Path]] = []
+_NUMBERS: Final = itertools.count(1)
+
+# Enters the groups in front of `--`, then becomes the command behind it.
+_ENTER: Final = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 125; shift; done; shift; exec "$@"'
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """Where groups of one kind are made, and the files of their limits."""
+
+    parent: Path
+    memory: str | None = None
+    processes: str | None = None
+
+
+class Cage:
+    """Groups that were made for one command."""
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self._directories = directories
+
+    def command(self, inner: Sequence[str]) -> list[str]:
+        """The command that enters the groups, and then becomes this one."""
+        files = [str(directory / "cgroup.procs") for directory in self._directories]
+        return ["sh", "-c", _ENTER, "sh", *files, "--", *inner]
+
+    def remove(self) -> None:
+        """Remove the groups; one that is busy for a moment, after its last process was killed, with the next ones."""
+        _LEFT.extend(self._directories)
+        for directory in list(_LEFT):
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+                _LEFT.remove(directory)
+
+
+@contextlib.contextmanager
+def caged(*, memory_bytes: int, processes: int) -> Iterator[Cage | None]:
+    """Groups with these limits, for as long as this lasts; None where there can be none."""
+    cage = _made(memory_bytes, processes)
+    try:
+        yield cage
+    finally:
+        if cage is not None:
+            cage.remove()
+
+
+def _made(memory_bytes: int, processes: int) -> Cage | None:
+    name = f"holdfast-{os.getpid()}-{next(_NUMBERS)}"
+    made: list[Path] = []
+    try:
+        for kind in kinds():
+            directory = kind.parent / name
+            directory.mkdir()
+            made.append(directory)
+            for file, limit in ((kind.memory, memory_bytes), (kind.processes, processes)):
+                if file is not None:
+                    (directory / file).write_text(str(limit))
+    except OSError:
+        Cage(made).remove()
+        return None
+    return Cage(made) if made else None
+
+
+@functools.cache
+def kinds() -> tuple[Kind, ...]:
+    """Where groups can be made; nowhere for those who are not root."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return ()
+    with contextlib.suppress(OSError):
+        if {"memory", "pids"} <= set((_MOUNT / "cgroup.subtree_control").read_text().split()):
+            return _usable(Kind(_MOUNT, memory="memory.max", processes="pids.max"))
+    own = _own_groups()
+    return _usable(
+        *(Kind(own[name], processes="pids.max") for name in ("pids",) if name in own),
+        *(Kind(own[name], memory="memory.limit_in_bytes") for name in ("memory",) if name in own),
+    )
+
+
+def _own_groups() -> dict[str, Path]:
+    """This process's groups of the first version, by their controllers."""
+    own: dict[str, Path] = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            own |= {name: _MOUNT / name / path.lstrip("/") for name in controllers.split(",") if name}
+    return own
+
+
+def _usable(*kinds: Kind) -> tuple[Kind, ...]:
+    """These, if groups can be made of each and both limits are among theirs; else none."""
+    with contextlib.suppress(OSError):
+        for kind in kinds:
+            probe = kind.parent / f"holdfast-{os.getpid()}-0"
+            probe.mkdir()
+            probe.rmdir()
+        if any(kind.memory for kind in kinds) and any(kind.processes for kind in kinds):
+            return kinds
+    return ()
