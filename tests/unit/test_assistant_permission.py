@@ -330,6 +330,31 @@ async def test_where_what_it_comes_down_to_has_changed_nothing_runs() -> None:
     assert world.returned == ["permission_denied: what the call comes down to has changed since a person allowed it"]
 
 
+@pytest.mark.parametrize("declared", [{}, {"requires_permission": True}])
+async def test_what_the_guard_finds_only_after_the_decision_was_allowed_by_nobody(declared: dict[str, Any]) -> None:
+    found: list[Reason | None] = [None]
+    seen: list[Reason | None] = []
+
+    def guard(order: Order, ground: Ground) -> Reason | None:
+        now, found[0] = found[0], Reason("outside_roots", target="/etc")
+        return now
+
+    async def work(call: Call, input: Order) -> str:
+        seen.append(call.passed)
+        return ""
+
+    world = World(guard=guard, **declared)
+    world.tool = msgspec.structs.replace(world.tool, function=work)
+    run = world.turn()
+    execution = run.start()
+    if declared:
+        [asked] = await run.asked()
+        run.answer(asked, True)
+    await execution.result()
+
+    assert seen == ([] if declared else [None])
+
+
 async def test_an_input_that_cannot_be_judged_is_a_failed_call_and_the_turn_goes_on() -> None:
     def broken(order: Order, ground: Ground) -> Reason:
         raise OSError("gone")

@@ -61,7 +61,10 @@ def test_what_no_rule_speaks_of_runs() -> None:
     ],
 )
 def test_the_built_in_rules_ask_in_their_order(declared: dict[str, Any], rule: str) -> None:
-    assert decide(tool(**declared), Order()) == Ask(rule, may_remember=True, grant=TaskGrant("shop", rule))
+    asked = decide(tool(**declared), Order())
+
+    assert isinstance(asked, Ask)
+    assert (asked.rule, asked.may_remember, asked.grant) == (rule, True, TaskGrant("shop", rule))
 
 
 def test_the_first_entry_that_fits_decides_over_all_that_is_built_in() -> None:
@@ -94,7 +97,7 @@ def test_always_to_egress_holds_for_the_host_alone() -> None:
     guarded = tool(guard=because("egress"))
     grants = {TaskGrant("shop", "egress", "shop.example")}
 
-    assert decide(guarded, Order(), grants=grants) == Allowed("egress")
+    assert decide(guarded, Order(), grants=grants) == Allowed("egress", Reason("egress", host="shop.example"))
     assert isinstance(decide(guarded, Order("evil.example"), grants=grants), Ask)
 
 
@@ -157,3 +160,15 @@ def test_an_input_that_a_guard_cannot_judge_is_not_let_through() -> None:
 
     with pytest.raises(ToolError, match="cannot be judged"):
         decide(tool(guard=broken), Order())
+
+
+def test_what_was_let_through_is_what_the_guard_found_then_and_nothing_else() -> None:
+    ground = Ground((Path("/work"),))
+    guarded = tool(guard=because("outside_roots"))
+    found = Reason("outside_roots", target="/work")
+
+    assert decide(guarded, Order(), policy({"tool": "shop", "action": "allow"}), ground=ground) == Allowed(reason=found)
+    asked = decide(guarded, Order(), policy({"tool": "shop", "action": "ask"}), ground=ground)
+    assert isinstance(asked, Ask)
+    assert (asked.rule, asked.target, asked.grant) == ("policy", "/work", TaskGrant("shop", "policy"))
+    assert decide(tool(), Order(), ground=ground) == Allowed()

@@ -95,14 +95,14 @@ async def pass_gate(turn: Turn, call: Call, want: Wanted) -> Passage:
     ground = await turn.ground(tool)
     asked = context.asked(f"approve:{call.key}")
     if asked is None:
+        decision = await context.execution.insist(lambda: turn.gate.decide(tool, read, context.execution.run, ground))
+        if isinstance(decision, Allowed):
+            return Passage(ground, decision.reason)
         if context.is_begun(f"tool:{call.key}") or context.is_begun(f"call:{call.key}"):
             # It was let through before a crash. Where it must not run twice, a person is asked about that now.
-            return Passage(ground, await turn.gate.reason_of(tool, read, ground))
-        decision = await context.execution.insist(lambda: turn.gate.decide(tool, read, context.execution.run, ground))
+            return Passage(ground)
         if isinstance(decision, Denied):
             raise ToolError(PermissionDenied.code, f"the policy does not allow {tool.name} ({decision.rule})")
-        if isinstance(decision, Allowed):
-            return Passage(ground, await turn.gate.reason_of(tool, read, ground))
         rule, question = decision.rule, want.question(decision.target)
     else:
         rule, question = asked.rule or "", asked.question
@@ -110,10 +110,10 @@ async def pass_gate(turn: Turn, call: Call, want: Wanted) -> Passage:
     if approval.has_output:
         return Passage(ground, has_output=True, output=approval.output)
     reason = await turn.gate.reason_of(tool, read, ground)
-    if question != want.question(None) and question != want.question(None if reason is None else reason.target):
-        raise ToolError(PermissionDenied.code, "what the call comes down to has changed since a person allowed it")
     if approval.remember and rule not in NEVER_REMEMBERED:
         await _remember(turn, call, _grant(tool, rule, reason), approval.caller)
+    if question != want.question(None if reason is None else reason.target):
+        raise ToolError(PermissionDenied.code, "what the call comes down to has changed since a person allowed it")
     return Passage(ground, reason)
 
 

@@ -96,7 +96,7 @@ class Gate:
         if isinstance(decision, Ask) and decision.may_remember:
             given = await self.grants.of(run)
             if is_covered(decision, [item.grant for item in given]):
-                return Allowed(decision.rule)
+                return Allowed(decision.rule, decision.reason)
         return decision
 
 

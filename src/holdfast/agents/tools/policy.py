@@ -69,18 +69,27 @@ class TaskGrant(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Allowed(msgspec.Struct, frozen=True):
-    """The tool may run. `rule` is what would have asked, had a grant not covered it."""
+    """
+    The tool may run. `rule` is what a grant covers; `reason` is what the guard found and was let through. What it finds
+    only later was let through by nobody.
+    """
 
     rule: str | None = None
+    reason: Reason | None = None
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A person has to be asked. `target` is what the input comes down to, where that cannot be read from it."""
+    """A person has to be asked, about what the guard found if it found something (`reason`)."""
 
     rule: str
     may_remember: bool
     grant: TaskGrant
-    target: str | None = None
+    reason: Reason | None = None
+
+    @property
+    def target(self) -> str | None:
+        """What the input comes down to, where that cannot be read from it."""
+        return None if self.reason is None else self.reason.target
 
 
 class Denied(msgspec.Struct, frozen=True):
@@ -108,20 +117,17 @@ def decide(
         ToolError: the input cannot be judged. The tool must not run.
     """
     entry = policy.entry_for(tool.name)
-    if entry is not None and entry.action == "allow":
-        return Allowed()
     if entry is not None and entry.action == "deny":
         return Denied(entry.rule)
-    reason = Reason(entry.rule) if entry is not None else _built_in(tool, input, ground)
-    if reason is None:
+    reason = reason_of(tool, input, ground)
+    if entry is not None and entry.action == "allow":
+        return Allowed(reason=reason)
+    rule = _built_in(tool, reason) if entry is None else entry.rule
+    if rule is None:
         return Allowed()
-    ask = Ask(
-        reason.rule,
-        may_remember=reason.rule not in NEVER_REMEMBERED,
-        grant=TaskGrant(tool.name, reason.rule, reason.host),
-        target=reason.target,
-    )
-    return Allowed(ask.rule) if is_covered(ask, grants) else ask
+    host = reason.host if reason is not None and reason.rule == rule else None
+    ask = Ask(rule, rule not in NEVER_REMEMBERED, TaskGrant(tool.name, rule, host), reason)
+    return Allowed(rule, reason) if is_covered(ask, grants) else ask
 
 
 def is_covered(ask: Ask, grants: Collection[TaskGrant]) -> bool:
@@ -146,13 +152,13 @@ def reason_of(tool: Tool[Any], input: Any, ground: Ground) -> Reason | None:
         raise ToolError("invalid_input", f"this input cannot be judged: {type(exc).__name__}: {exc}") from exc
 
 
-def _built_in(tool: Tool[Any], input: Any, ground: Ground) -> Reason | None:
-    found = reason_of(tool, input, ground)
-    if found is not None:
-        return found
+def _built_in(tool: Tool[Any], reason: Reason | None) -> str | None:
+    """The first of the built-in rules that asks."""
+    if reason is not None:
+        return reason.rule
     if tool.high_cost:
-        return Reason(HIGH_COST)
-    return Reason(tool.rule) if tool.requires_permission else None
+        return HIGH_COST
+    return tool.rule if tool.requires_permission else None
 
 
 # Reading it
