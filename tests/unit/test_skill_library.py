@@ -129,6 +129,21 @@ def test_a_broken_change_is_told_and_the_former_version_is_not_used(tmp_path: Pa
     assert {problem.code for problem in caught.value.problems} == {"field_invalid"}
 
 
+def test_a_file_that_is_no_yaml_any_more_has_errors_under_its_id(tmp_path: Path, library: Library) -> None:
+    path = write(tmp_path / "skills/a.skill.yaml", "t.a")
+    contract = tmp_path / "capabilities/c.yaml"
+    contract.parent.mkdir()
+    path.write_text(path.read_text() + "steps: [")
+    contract.write_text("{id: 't.c', inputs: {")
+
+    library.refresh()
+
+    for target in ("skill:t.a", "capability:t.c"):
+        with pytest.raises(SkillInvalid) as caught:
+            library.definition(target)
+        assert [problem.code for problem in caught.value.problems] == ["yaml_invalid"]
+
+
 def test_a_touched_file_changes_nothing(tmp_path: Path, library: Library) -> None:
     path = write(tmp_path / "skills/a.skill.yaml", "t.a")
     library.refresh()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 import threading
 import time
@@ -37,6 +38,10 @@ PACKAGED: Final = Path(__file__).parent / "builtin"
 """The root with which every library ends: what is built in."""
 
 REFRESH_SECONDS: Final = 0.5
+# Of a file that is no YAML: then its callers are told that it has errors, and not that there is nothing of that id.
+_SEEMING_ID: Final = re.compile(
+    rb"(?m)^(?:\{[ \t]*)?id:[ \t]+[\"']?([a-z0-9_-]+(?:\.[a-z0-9_-]+)*)[\"']?[ \t\r]*(?:$|,|#)"
+)
 # Two changes of a file that are closer to each other may have one time stamp.
 _SETTLED_SECONDS: Final = 0.1
 
@@ -252,19 +257,25 @@ def _root_of(path: Path) -> Path:
 def read_file(path: Path, root: Path, content: bytes) -> File:
     """One file, checked as far as it goes by itself. No I/O."""
     name = str(path) if root != PACKAGED else f"holdfast:{path.relative_to(root).as_posix()}"
+    is_skill = _is_skill(path.name) and _place(path, root).parts[:1] != ("capabilities",)
     report = Report(name)
+    guessed = _SEEMING_ID.search(content)
+    if guessed and is_skill:
+        report.skill_id = guessed[1].decode()
     document = _document(report, content)
     if document is None:
-        return File(name, None, None, tuple(report.problems))
+        found = guessed[1].decode() if guessed else None
+        return File(name, None, is_skill, found, tuple(report.problems))
     report.document = document
-    is_capability = not _is_skill(path.name) or _place(path, root).parts[:1] == ("capabilities",)
-    if is_capability:
+    report.skill_id = None
+    if is_skill:
+        skill = read_skill(report, document.value, _place(path, root))
+        file = File(name, document, True, report.skill_id, tuple(report.problems), skill=skill)
+    else:
         found, capability = read_capability(report, document.value, is_packaged=root == PACKAGED)
         is_unbound = any(problem.code == "unbound_capability" for problem in report.problems)
-        file = File(name, document, found, tuple(report.problems), capability=capability, is_unbound=is_unbound)
-    else:
-        skill = read_skill(report, document.value, _place(path, root))
-        file = File(name, document, report.skill_id, tuple(report.problems), skill=skill)
+        problems = tuple(report.problems)
+        file = File(name, document, False, found, problems, capability=capability, is_unbound=is_unbound)
     document.forget()
     return file
 
@@ -298,7 +309,7 @@ def _document(report: Report, content: bytes) -> Document | None:
 def _unreadable(path: Path, exc: OSError) -> File:
     report = Report(str(path))
     report.error("yaml_invalid", (), f"the file cannot be read: {exc.strerror}")
-    return File(str(path), None, None, tuple(report.problems))
+    return File(str(path), None, _is_skill(path.name), None, tuple(report.problems))
 
 
 # ------------------------------------------------------------------------------------------------------------- linking
@@ -308,8 +319,8 @@ def _snapshot(files: list[tuple[Path, File]], before: _Snapshot) -> _Snapshot:
     found: dict[str, list[Problem]] = {}
     for _, file in files:
         found[file.name] = list(file.problems)
-    skills = _by_id([(root, file) for root, file in files if file.skill is not None], found)
-    capabilities = _by_id([(root, file) for root, file in files if file.skill is None], found)
+    skills = _by_id([(root, file) for root, file in files if file.is_skill], found)
+    capabilities = _by_id([(root, file) for root, file in files if not file.is_skill], found)
     linked = link(skills, capabilities)
     for name, problems in linked.problems.items():
         found[name] += problems
@@ -345,13 +356,13 @@ def _by_id(files: Sequence[tuple[Path, File]], found: dict[str, list[Problem]]) 
             other = next(one for one in same if one is not file)
             _tell(found, file, "duplicate_id", f"the id {name!r} is that of {other.name} too, so neither is used")
         first = chosen[name]
-        chosen[name] = File(first.name, first.document, name, tuple(found[first.name]))
+        chosen[name] = File(first.name, first.document, first.is_skill, name, tuple(found[first.name]))
     return chosen
 
 
 def _tell(found: dict[str, list[Problem]], file: File, code: str, message: str) -> None:
     report = Report(file.name, file.document)
-    report.skill_id = file.id if file.skill is not None else None
+    report.skill_id = file.id if file.is_skill else None
     if code == "shadowed":
         report.warn(code, ("id",), message)
     else:

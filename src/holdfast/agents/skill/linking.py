@@ -25,7 +25,8 @@ class File(msgspec.Struct):
 
     name: str
     document: Document | None
-    id: str | None
+    is_skill: bool
+    id: str | None  # of a file that is no YAML the one that it seems to have
     problems: tuple[Problem, ...]
     skill: Skill | None = None
     capability: Capability | None = None
