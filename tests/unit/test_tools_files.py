@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import os
+import signal
 import stat
 import threading
 import time
@@ -502,6 +504,28 @@ async def test_a_pattern_that_takes_for_ever_is_ended_and_what_was_found_stays(w
     assert [match["path"] for match in found["matches"]] == ["a"]
     assert found["truncated"] == "time"
     assert time.monotonic() - began < 60
+
+
+async def test_a_look_ends_with_its_call(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (world.workspace / "a").write_text("a" * 60 + "\n")
+    started: asyncio.Queue[asyncio.subprocess.Process] = asyncio.Queue()
+    begin = asyncio.create_subprocess_exec
+
+    async def begun(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        assert options["env"] == {}
+        process = await begin(*command, **options)
+        started.put_nowait(process)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", begun)
+    call = asyncio.create_task(world.call(grep_tool(600), pattern="(a+)+!"))
+    process = await started.get()
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+
+    assert process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("pattern", ["(", "[z-a]", "(?P<n>", "a{4294967296}", "(" * 900 + ")" * 900])
