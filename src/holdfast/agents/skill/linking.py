@@ -224,8 +224,8 @@ class _Linker:
         if not is_sound:
             return step
         capabilities = [capability for _, capability in called if capability is not None]
-        for capability in dict.fromkeys(capability.id for capability in capabilities):
-            self._check_call(report, path, step, next(one for one in capabilities if one.id == capability))
+        for capability in {one.id: one for one in capabilities}.values():
+            self._check_call(report, path, step, capability)
         if len(capabilities) < len(called):
             return step  # an input may be that of the one that is missing
         _check_outputs(report, path, step, capabilities)
