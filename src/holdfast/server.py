@@ -73,7 +73,7 @@ from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
 from holdfast.shutdown import Shutdown
-from holdfast.skilled import Skilled
+from holdfast.skilled import Skilled, http_allowed
 from holdfast.store.base import Store, StoreInfo
 from holdfast.webhooks import Webhooks
 from holdfast.webhooks.guard import Allowed
@@ -134,7 +134,9 @@ def serve(
     """
     if settings.no_worker:
         require_shared_store(settings, "no_worker", "a server that executes nothing")
-    _allowed(settings)  # what it refuses is told before the port opens
+    # What these refuse is told before the port opens.
+    _allowed(settings)
+    http_allowed(settings)
     listener = shared.listener if shared is not None else bind(settings)
     token = None if shared is None else shared.token
     _run(Server(settings, programs, listener, on_listening, token=token, access=access))

@@ -25,6 +25,19 @@ from holdfast.webhooks.guard import Allowed
 log = structlog.get_logger(__name__)
 
 
+def http_allowed(settings: Settings) -> Allowed:
+    """
+    Where capabilities may send requests although it is not public.
+
+    Raises:
+        InvalidSetting
+    """
+    try:
+        return Allowed.parse(settings.skills_http_allow)
+    except ValueError as error:
+        raise InvalidSetting(f"skills_http_allow: {error}", "skills_http_allow") from None
+
+
 class Skilled:
     """The skills of a server. Made once; `open` it before the first run, `close` it after the last one."""
 
@@ -33,12 +46,8 @@ class Skilled:
         Raises:
             InvalidSetting: `skills_http_allow` names no hosts and networks.
         """
-        try:
-            allowed = Allowed.parse(settings.skills_http_allow)
-        except ValueError as error:
-            raise InvalidSetting(f"skills_http_allow: {error}", "skills_http_allow") from None
         self.library = Library(settings.skills_roots)
-        fetcher = Fetcher(allowed)
+        fetcher = Fetcher(http_allowed(settings))
         generator = Generator(settings.model, settings.model_key, settings.model_url)
         self.bindings = Bindings(builtins=builtins(fetcher, generator), fetcher=fetcher, generator=generator)
         self._following: asyncio.Task[None] | None = None
