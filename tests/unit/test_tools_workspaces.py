@@ -90,11 +90,12 @@ async def test_what_a_crash_left_is_swept_and_what_is_needed_stays(workspaces: W
     del store.threads["default", "gone"]
     store.task("anew", created_at=2)
     (kept.parent / ".trash-1").mkdir()
+    (kept.parent / "torn.json").write_bytes(b'{"tenant":"def')
 
     assert await workspaces.sweep() == 3
 
     assert [place.exists() for place in (kept, gone, anew, *places)] == [True, False, False, True, False]
-    assert len(os.listdir(kept.parent)) == 4
+    assert len(os.listdir(kept.parent)) == 5
     assert await workspaces.sweep() == 0
 
 

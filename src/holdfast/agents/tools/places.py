@@ -21,9 +21,11 @@ from holdfast.agents.tools.tool import Ground, ToolError
 
 PATH_CHARACTERS_MAX: Final = 4096
 
-_DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# Windows has none of these, and no files either: `locate` refuses them. macOS has no O_PATH.
+_AT: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_DIRECTORY: Final = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | _AT
 # Without O_NONBLOCK opening a pipe would wait for its other end.
-_FILE: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FILE: Final = getattr(os, "O_NONBLOCK", 0) | _AT
 
 _SAID: Final = {
     errno.ENOENT: ("not_found", "there is no such file or directory"),
@@ -62,6 +64,10 @@ def locate(text: str, ground: Ground) -> Place:
     """
     if not ground.roots:
         raise ToolError("not_configured", "there is no workspace: files need a server that keeps them")
+    if os.open not in os.supports_dir_fd:
+        raise ToolError(
+            "not_configured", "this system opens no files from a directory on, so that links could be swapped"
+        )
     if not text or "\0" in text or len(text) > PATH_CHARACTERS_MAX:
         raise ToolError("invalid_input", f"a path has 1 to {PATH_CHARACTERS_MAX:,} characters, and none is U+0000")
     with told(Path(text)):

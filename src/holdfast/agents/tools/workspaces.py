@@ -98,7 +98,12 @@ class Workspaces:
     def _owners(self) -> list[_Owner]:
         for left in self._folder.glob(f"{_TRASH}*"):
             remove_tree(left)
-        return [msgspec.json.decode(path.read_bytes(), type=_Owner) for path in self._folder.glob("*.json")]
+        found = []
+        for path in self._folder.glob("*.json"):
+            # Another process removes it just now, or one died while it wrote it: then there is no directory yet.
+            with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+                found.append(msgspec.json.decode(path.read_bytes(), type=_Owner))
+        return found
 
     def _remove(self, owner: _Owner) -> None:
         path, trash = self._folder / owner.digest, self._folder / f"{_TRASH}{secrets.token_hex(8)}"
