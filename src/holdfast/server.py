@@ -33,11 +33,13 @@ from holdfast.agents.mcp import Mcp, load_servers
 from holdfast.agents.registry import Registry, check_ids
 from holdfast.agents.target import load_reference
 from holdfast.agents.tools.bash import bash_tool
+from holdfast.agents.tools.egress import Egress
 from holdfast.agents.tools.gate import Gate, ground_of
 from holdfast.agents.tools.grants import StoredGrants
 from holdfast.agents.tools.policy import load_policy
 from holdfast.agents.tools.sandbox import Sandbox
 from holdfast.agents.tools.secrets import secrets_of
+from holdfast.agents.tools.web import web_fetch_tool, web_search_tool
 from holdfast.agents.tools.workspaces import Workspaces
 from holdfast.api.http.app import build_app
 from holdfast.api.http.auth import (
@@ -405,7 +407,9 @@ class Server:
         )
         add_gate(self._programs, self._services.gate)
         self._services.sandbox = Sandbox(is_unsandboxed=settings.unsandboxed_shell)
-        add_tools(self._programs, [bash_tool(self._services.sandbox)])
+        egress = self._services.mcp.egress = Egress(settings.egress_allow)
+        shell, search = bash_tool(self._services.sandbox), web_search_tool(settings.search_url)
+        add_tools(self._programs, [shell, web_fetch_tool(egress), search])
         self._services.prompt_skills = add_skills(self._programs, runs)
         if self._programs.catalog is not None:
             add_catalog(self._programs, self._programs.catalog, runs, self._services.mcp, self._services.gate)

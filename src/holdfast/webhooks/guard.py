@@ -113,9 +113,9 @@ class Target(msgspec.Struct, frozen=True):
 _PORTS: Final = {"https": 443, "http": 80}
 
 
-def check_url(url: str, allowed: Allowed) -> Target:
+def check_url(url: str, allowed: Allowed, *, needs_tls: bool = True) -> Target:
     """
-    The parts of a URL to which webhooks may go, as far as it tells by itself.
+    The parts of a URL that may be called, as far as it tells by itself.
 
     Raises:
         WebhookUrlRefused
@@ -124,7 +124,7 @@ def check_url(url: str, allowed: Allowed) -> Target:
     host, port = parts.hostname or "", _port(parts)
     address = _address_of(host, parts.netloc)
     is_exempt = allowed.has_host(host, port) or (address is not None and allowed.has_address(address))
-    if parts.scheme != "https" and not is_exempt:
+    if needs_tls and parts.scheme != "https" and not is_exempt:
         raise WebhookUrlRefused("the URL of a webhook begins with https://")
     if address is None and ("[" in parts.netloc or not _is_name(host)):
         raise WebhookUrlRefused(f"{host[:80]!r} is no DNS name, nor an IP address in its canonical form")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from holdfast.agents.catalog.model import AgentEntry, Definition, ToolEntry
-from holdfast.agents.tools import Call, Tool, ToolError, Tools
+from holdfast.agents.tools import Call, Ground, Reason, Tool, ToolError, Tools
 from holdfast.agents.tools.described import DescribedTool, RedeclaredTool
 from holdfast.errors import AssetNotFound, McpConnectionFailed, McpTokenExpired, NotConfigured
 
@@ -74,11 +74,16 @@ def _action(entry: ToolEntry, mcp: Callable[[], Mcp | None]) -> Tool[Any]:
         except (AssetNotFound, McpConnectionFailed, McpTokenExpired, NotConfigured) as exc:
             raise ToolError(exc.code, exc.message) from None
 
+    def guard(_: Any, __: Ground) -> Reason | None:
+        connections = mcp()
+        return None if connections is None else connections.egress_reason(server)
+
     return DescribedTool(
         name=entry.name,
         description=entry.description,
         input=dict,
         function=call,
+        guard=guard,
         requires_permission=entry.requires_permission,
         high_cost=entry.high_cost,
         at_most_once=True,  # nothing is known of what it does

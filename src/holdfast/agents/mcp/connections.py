@@ -22,7 +22,8 @@ from holdfast.agents.mcp.circuit import Circuits
 from holdfast.agents.mcp.remote import RemoteTool
 from holdfast.agents.mcp.servers import McpServer
 from holdfast.agents.mcp.vault import Credential, Vault
-from holdfast.agents.tools import ToolError
+from holdfast.agents.tools import Reason, ToolError
+from holdfast.agents.tools.egress import Egress
 from holdfast.clock import Clock
 from holdfast.errors import (
     AssetNotFound,
@@ -105,6 +106,7 @@ class Mcp:
         public_url: str | None,
     ) -> None:
         self.servers_known = servers
+        self.egress = Egress()  # replaced once, before the first call
         self._store = store
         self._clock = clock
         self._ids = ids
@@ -116,6 +118,11 @@ class Mcp:
         self._listed: dict[str, tuple[float, list[RemoteTool]]] = {}
 
     # Servers and connections
+
+    def egress_reason(self, server_name: str) -> Reason | None:
+        """Why a person is asked before an action of this server is called; None: nobody is."""
+        server = self.servers_known.get(server_name)
+        return None if server is None or server.url is None else self.egress.reason(server.url)
 
     async def servers(self, tenant: str) -> list[tuple[McpServer, str]]:
         """All servers, and for each whether this tenant is `connected` or it is `available`."""

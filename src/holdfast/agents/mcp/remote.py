@@ -78,6 +78,7 @@ def _tool(mcp: Mcp, remote: RemoteTool) -> Tool[Any]:
         description=remote.description,
         input=dict,
         function=call,
+        guard=lambda _, __: mcp.egress_reason(remote.server),
         at_most_once=not remote.may_repeat,
         schema=remote.schema,
     )
