@@ -153,3 +153,14 @@ def test_data_is_held_against_a_schema() -> None:
     }
     with pytest.raises(NotRetryable):
         checks.validate({}, {"type": "no such type"})
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["\n", " ", "{{ ", "a-", "a'", "1 ", "AA00 ", "a@b.", "(1", "+1 ", "\n \t"])
+def test_no_text_takes_a_function_more_time_than_its_length(piece: str) -> None:
+    """A search that tries every way of reading a hundred thousand characters would not end before the time is up."""
+    for text in (piece * 40_000, "{{" + piece * 40_000, "x\n" + piece * 40_000):
+        texts.summarize(text, 39_000)
+        texts.template(text, {})
+        texts.keywords(text)
+        checks.check_personal_data(text)

@@ -35,7 +35,7 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
 _SAFETY_KEYS: Final = ("trust_level", "requires_confirmation", "mandatory_pre_gates", "mandatory_post_gates")
 FILLED: Final = re.compile(r"\$\{([^}]*)\}")  # in the texts of `http`
-SLOT: Final = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")  # in the texts of `prompt`
+SLOT: Final = re.compile(r"\{\{([^{}]*)\}\}")  # in the texts of `prompt`
 _VARIABLE: Final = re.compile(r"env\.[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -206,7 +206,7 @@ def _prompt(table: Table, inputs: dict[str, Field], outputs: dict[str, Field]) -
     is_json = table.boolean("json", False)
     for key, text in (("template", template), ("system", system or "")):
         for name in SLOT.findall(text):
-            _check_declared(table, (key,), name, inputs, "input")
+            _check_declared(table, (key,), name.strip(), inputs, "input")
     if not is_json and len(outputs) != 1:
         message = f"a prompt gives one text: expected one output, or json: true, found {len(outputs)} outputs"
         table.report.error("bad_binding", table.path, message)

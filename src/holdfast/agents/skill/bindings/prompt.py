@@ -19,7 +19,7 @@ from holdfast.model.encoding import encode_value
 if TYPE_CHECKING:
     from holdfast.agents.skill.model import Prompt
 
-_PLACE: Final = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}")
+_PLACE: Final = re.compile(r"\{\{([^{}]+)\}\}")
 _FENCED: Final = re.compile(r"\A\s*```[a-z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 
 
@@ -64,7 +64,7 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
     """A template with its `{{x}}` replaced; null is empty, and what is no text is JSON."""
 
     def value(found: re.Match[str]) -> str:
-        item = values.get(found[1])
+        item = values.get(found[1].strip())
         if item is None:
             return ""
         return item if isinstance(item, str) else encode_value(item)

@@ -15,9 +15,9 @@ from holdfast.model.encoding import encode_value
 
 SUMMARY_CHARACTERS: Final = 500
 KEYWORDS_MAX: Final = 10
-_SENTENCE_END: Final = re.compile(r"[.!?…](?=\s)|\n\s*\n")
+_SENTENCE_END: Final = re.compile(r"[.!?…](?=\s)|\n[ \t\r]*\n")
 _WORD: Final = re.compile(r"[^\W\d_][\w'-]*[^\W_]")
-_SLOT: Final = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
+_SLOT: Final = re.compile(r"\{\{([^{}]*)\}\}")
 _COMMON: Final = frozenset(
     _WORD.findall(
         """
@@ -86,7 +86,7 @@ def template(template: str | None, variables: dict[str, Json] | None = None) -> 
     """A template with its `{{name}}` filled in: null and what is not there are empty, what is no text is JSON."""
 
     def value(match: re.Match[str]) -> str:
-        name = match[1]
+        name = match[1].strip()
         known = variables or {}
         return _text(known[name] if name in known else walk(known, name.split(".")))
 
