@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import random
 import signal
 import stat
 import threading
@@ -205,6 +206,45 @@ async def test_no_path_leads_a_reader_out_of_the_roots(world: World) -> None:
             ("file_search", {"query": "s"}),
         ):
             assert (path, tool, await world.refused(tool, path=path, **more)) == (path, tool, "outside_roots")
+
+
+async def test_whatever_a_path_is_made_of_it_reads_and_writes_inside_alone(world: World) -> None:
+    _links(world)
+    for folder in (world.workspace, world.workspace / "folder", world.root):
+        (folder / "secret.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in world.base.rglob("*") if path.is_file()}
+    names = [
+        "..",
+        ".",
+        "",
+        "folder",
+        "to_folder",
+        "relative",
+        "chain",
+        "up",
+        "data",
+        "root",
+        "outside",
+        "workspaces",
+        "w",
+    ]
+    dice = random.Random(29)
+    seen = set()
+    for _ in range(600):
+        begin = dice.choice(["", "", f"{world.root}/", f"{world.base}/", "/", f"{world.workspace}/to_folder/"])
+        path = begin + "/".join(dice.choices(names, k=dice.randrange(6))) + dice.choice(["/secret.txt", "/server.json"])
+        try:
+            seen.add((await world.call("read_file", path=path))["content"])
+        except ToolError as refusal:
+            seen.add(refusal.code)
+        if (world.workspace / path).exists():  # else it makes directories, for ever new ones
+            with contextlib.suppress(ToolError):
+                await world.call("write_file", path=path, content="mine")
+
+    assert "mine" in seen
+    assert "outside_roots" in seen
+    assert seen <= {"mine", "outside_roots", "not_found", "not_a_directory", "not_a_file"}
+    assert {path: path.read_bytes() for path in world.base.rglob("*") if path.is_file()} == before
 
 
 async def test_links_inside_of_the_roots_are_followed(world: World) -> None:
