@@ -339,6 +339,64 @@ def test_skills_that_use_each_other_in_a_circle_cannot_run_nor_what_uses_them(tm
     assert "q → r → q" in library.problems("q")[0].message
 
 
+def test_a_circle_of_steps_is_told_in_the_order_in_which_they_wait(tmp_path: Path) -> None:
+    steps = (
+        A
+        + summarize("b", ", depends_on: [c]")
+        + summarize("c", ", depends_on: [a, d]")
+        + summarize("d", ", depends_on: [b]")
+    )
+
+    (problem,) = load(tmp_path, {"skills/x.skill.yaml": skill(steps)}).problems()
+
+    assert (problem.step_id, problem.line) == ("b", 9)
+    assert problem.message.endswith("b → c → d → b")
+
+
+@pytest.mark.timeout(20)
+def test_as_many_steps_as_there_may_be_that_wait_for_many_load_in_no_time(tmp_path: Path) -> None:
+    def waiting(number: int) -> str:
+        return summarize(
+            f"s{number}", f", depends_on: [{', '.join(f's{n}' for n in range(number + 1, min(number + 80, 500)))}]"
+        )
+
+    library = load(tmp_path, {"skills/x.skill.yaml": skill("".join(map(waiting, range(500))))})
+
+    assert library.problems() == []
+    assert library.skill("x.y") is not None
+
+
+def test_places_touch_where_one_lies_inside_the_other_and_nowhere_else(tmp_path: Path) -> None:
+    steps = (
+        summarize("a", ", output: {summary: working.x.y}")
+        + summarize("b", ", depends_on: [], output: {summary: working.x.z}")
+        + summarize("c", ", depends_on: [], output: {summary: working.xy}")
+        + summarize("d", ", depends_on: [], output: {summary: working.x}")
+        + summarize("e", ", depends_on: [], output: {summary: vars.x}")
+        + summarize("f", ", depends_on: [], output: {summary: vars.x.y}")
+    )
+
+    problems = load(tmp_path, {"skills/x.skill.yaml": skill(steps)}).problems()
+
+    assert [(problem.step_id, problem.code) for problem in problems] == [
+        ("a", "unordered_access"),
+        ("b", "unordered_access"),
+        ("d", "unordered_access"),
+    ]
+
+
+@pytest.mark.timeout(20)
+def test_a_file_full_of_targets_loads_in_no_time(tmp_path: Path) -> None:
+    def writing(number: int) -> str:
+        return summarize(
+            f"s{number}", f", output: {{{', '.join(f'o{n}: working.r.s{number}.{n}' for n in range(15))}}}"
+        )
+
+    library = load(tmp_path, {"skills/x.skill.yaml": skill("".join(map(writing, range(500))))})
+
+    assert {problem.code for problem in library.problems()} == {"unknown_output_field"}
+
+
 def test_of_one_id_twice_in_a_root_neither_is_used(tmp_path: Path) -> None:
     library = load(tmp_path, {"skills/one.skill.yaml": skill(A), "skills/two.skill.yaml": "# two\n" + skill(A)})
 

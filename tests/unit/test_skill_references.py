@@ -59,15 +59,6 @@ def test_only_what_steps_write_is_a_target(text: str) -> None:
         parse_target(text)
 
 
-def test_targets_meet_where_one_lies_inside_the_other() -> None:
-    deep, inside, beside = map(parse_target, ("working.a", "working.a.b", "working.ab"))
-
-    assert deep.meets(inside)
-    assert inside.meets(deep)
-    assert not deep.meets(beside)
-    assert not parse_target("vars.a").meets(parse_target("vars.a.b"))
-
-
 def test_the_longest_known_key_is_taken_first() -> None:
     names = Names(["a", "a.b"], [parse_target("vars.q.r"), parse_target("working.x.y")])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
+from graphlib import CycleError, TopologicalSorter
 
 from holdfast.agents.skill.expressions import Lookup, parse
 from holdfast.agents.skill.model import Gate, Skill, Step
@@ -66,28 +67,19 @@ def _dependency(report: Report, index: int, name: str) -> Path:
 
 
 def _check_cycle(report: Report, skill: Skill) -> None:
-    waits = {step.id: list(step.depends_on) for step in skill.steps}
-    index = {step.id: place for place, step in enumerate(skill.steps)}
-    is_open = True
-    while is_open:  # what waits for nobody any more cannot be in a cycle
-        free = {name for name, needs in waits.items() if not any(need in waits for need in needs)}
-        waits = {name: needs for name, needs in waits.items() if name not in free}
-        is_open = bool(free)
-    if not waits:
+    try:
+        TopologicalSorter({step.id: step.depends_on for step in skill.steps}).prepare()
+    except CycleError as exc:
+        circle: list[str] = exc.args[1][:0:-1]  # from who waits to what is waited for; the last one is the first again
+    else:
         return
-    name = next(iter(waits))
-    seen: list[str] = []
-    while name not in seen:
-        seen.append(name)
-        name = next(need for need in waits[name] if need in waits)
-    circle = seen[seen.index(name) :]
+    index = {step.id: place for place, step in enumerate(skill.steps)}
     first = min(circle, key=index.__getitem__)
     start = circle.index(first)
     circle = [*circle[start:], *circle[:start], first]
+    message = f"the steps wait for each other: {' → '.join(circle)}"
     report.step_id = first
-    report.error(
-        "cycle", _dependency(report, index[first], circle[1]), f"the steps wait for each other: {' → '.join(circle)}"
-    )
+    report.error("cycle", _dependency(report, index[first], circle[1]), message)
     report.step_id = None
 
 
@@ -96,19 +88,10 @@ def ancestors_of(steps: tuple[Step, ...]) -> dict[str, int]:
     bit = {step.id: 1 << index for index, step in enumerate(steps)}
     waits = {step.id: step.depends_on for step in steps}
     found: dict[str, int] = {}
-    for step in steps:
-        pending = [step.id]
-        while pending:
-            name = pending[-1]
-            missing = [need for need in waits[name] if need not in found]
-            if missing and name not in found:
-                pending.extend(missing)
-                continue
-            pending.pop()
-            mask = 0
-            for need in waits[name]:
-                mask |= bit[need] | found[need]
-            found[name] = mask
+    for name in TopologicalSorter(waits).static_order():
+        found[name] = 0
+        for need in waits[name]:
+            found[name] |= bit[need] | found[need]
     return found
 
 
@@ -131,13 +114,20 @@ class _Flow:
         self._names = names_of(skill)
         self._ancestors = ancestors_of(skill.steps)
         self._bits = {step.id: 1 << index for index, step in enumerate(skill.steps)}
-        # By namespace and first key: those that can touch each other are in one of these.
-        self._writers: dict[tuple[str, str], list[tuple[str, Target]]] = defaultdict(list)
-
+        # By the place that is written, and by each place that this lies in or is.
+        self._at: dict[Target, list[str]] = defaultdict(list)
+        self._below: dict[Target, list[str]] = defaultdict(list)
         for step in skill.steps:
             for text in step.output.values():
                 target = parse_target(text)
-                self._writers[target.namespace, target.path[0]].append((step.id, target))
+                self._at[target].append(step.id)
+                for place in _way_to(target):
+                    self._below[place].append(step.id)
+
+    def _meeting(self, target: Target) -> list[str]:
+        """The steps that write a place, or one inside of it, or one that it is inside of."""
+        found = [name for place in _way_to(target) if place != target for name in self._at.get(place, ())]
+        return list(dict.fromkeys([*found, *self._below.get(target, ())]))
 
     def check_step(self, index: int, step: Step) -> None:
         path: Path = ("steps", index)
@@ -209,9 +199,7 @@ class _Flow:
     def _writers_of(self, reference: Reference) -> list[str]:
         key = self._names.split(reference)[0]
         path = (key,) if reference.namespace in FLAT else reference.path
-        wanted = Target(reference.namespace, path)
-        found = (name for name, target in self._writers[wanted.namespace, path[0]] if target.meets(wanted))
-        return list(dict.fromkeys(found))
+        return self._meeting(Target(reference.namespace, path))
 
     def _check_order(
         self, step: Step, reference: Reference, writers: list[str], where: Where, *, is_own_fine: bool
@@ -233,21 +221,20 @@ class _Flow:
             hint = f"; the nearest is {near!r}" if near else ""
             message = f"the skill declares no output {target.path[0]!r}, so its caller does not get it{hint}"
             self._report.warn("unknown_output_field", path, message)
-        same = 0
-        for name, other in self._writers[target.namespace, target.path[0]]:
-            same += name == step.id and other == target
-            if name != step.id and other.meets(target) and not self._is_ordered(name, step.id):
+        for name in self._meeting(target):
+            if name != step.id and not self._is_ordered(name, step.id):
                 message = (
                     f"{target} is written by step {name!r} too, which may run at the same time: add one to depends_on"
                 )
                 self._report.error("unordered_access", path, message)
                 return
+        same = self._at[target].count(step.id)
         if same > 1 and step.merge_strategy == "overwrite":
             self._report.error("bad_target", path, f"{target} is written {same} times by this step")
 
     def check_outputs(self) -> None:
         for name, field in self._skill.outputs.items():
-            if field.required and not self._writers.get(("outputs", name)):
+            if field.required and Target("outputs", (name,)) not in self._at:
                 message = f"no step writes outputs.{name}, which is required"
                 self._report.error("unknown_variable", ("outputs", name), message, on_key=True)
 
@@ -256,6 +243,12 @@ class _Flow:
 
     def _is_ordered(self, one: str, other: str) -> bool:
         return self._is_before(one, other) or self._is_before(other, one)
+
+
+def _way_to(target: Target) -> Iterator[Target]:
+    """The places that a target lies in, outermost first, and itself."""
+    for length in range(1, len(target.path) + 1):
+        yield Target(target.namespace, target.path[:length])
 
 
 def _expressions(step: Step) -> Iterator[tuple[Path, str, bool]]:

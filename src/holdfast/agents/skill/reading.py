@@ -129,21 +129,16 @@ class Table:
                 self.report.error(code, (*self.path, key), f"there is no key {key!r} here{hint}", on_key=True)
 
     def text(self, key: str, *, is_required: bool = False, choices: Iterable[str] | None = None) -> str | None:
-        """A text that is not empty."""
+        """A text that is not empty; None where there is none."""
         value = self.values.get(key)
         what = "a text that is not empty" if choices is None else f"one of {', '.join(choices)}"
-        if value is None and (is_required or key in self.values):
-            if is_required:
-                self.lacks(key, what)
-            else:
-                self.wrong(key, what)
-            return None
-        if value is None:
-            return None
         if isinstance(value, str) and value.strip() and (choices is None or value in choices):
             return value
-        is_number = type(value) in (int, float) and choices is None
-        self.wrong(key, what + (", in quotes" if is_number else ""))
+        if value is None and is_required:
+            self.lacks(key, what)
+        elif key in self.values:
+            is_number = type(value) in (int, float) and choices is None
+            self.wrong(key, what + (", in quotes" if is_number else ""))
         return None
 
     def boolean(self, key: str, default: bool) -> bool:

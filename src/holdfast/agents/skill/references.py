@@ -59,11 +59,6 @@ class Target:
     def __str__(self) -> str:
         return f"{self.namespace}.{'.'.join(self.path)}"
 
-    def meets(self, other: Target) -> bool:
-        """Whether both are one place, or one lies inside the other."""
-        shorter = min(len(self.path), len(other.path))
-        return self.namespace == other.namespace and self.path[:shorter] == other.path[:shorter]
-
 
 class Names:
     """The keys that a skill declares and writes, without which a path cannot be split."""
