@@ -295,7 +295,7 @@ AROUND = [
     "{}",
     "ls; {}",
     "ls && {}",
-    "({})",
+    " ({})",  # a blank before it, for two in a row are arithmetic
     "{{ {}; }}",
     "if true; then {}; fi",
     "while true; do {}; done",
