@@ -114,6 +114,7 @@ class Execution:
         self._pending: dict[str, Interrupt] = {
             item.interrupt_id: item for item in record.interrupts.values() if item.is_pending
         }
+        self._early: dict[str, Interrupt] = {}  # answered before the code, executed again, asked for them
         self._answers: dict[tuple[str, str], asyncio.Future[Part]] = {}
         self._steps: set[OpenStep] = set()  # under way
         self._asking: Counter[str] = Counter()  # keys of these that wait for answers themselves, for so many
@@ -298,7 +299,7 @@ class Execution:
         Wait for the answer to one part; the run may be let go meanwhile, which cancels the caller. `in_step` is the key
         of the step that asks: such a step does not execute, but one that is `at_most_once` cannot be let go.
         """
-        current = self._pending.get(interrupt.interrupt_id, interrupt)
+        current = self._pending.get(interrupt.interrupt_id) or self._early.get(interrupt.interrupt_id, interrupt)
         part = next(part for part in current.parts if part.tool_call_id == part_id)
         if part.answer is not None:
             self._fail_if_declared(part)
@@ -360,6 +361,8 @@ class Execution:
         else:
             del self._pending[row.interrupt_id]
         future = self._answers.get((row.interrupt_id, row.tool_call_id))
+        if not after.is_pending and future is None:
+            self._early[row.interrupt_id] = after
         if future is not None and not future.done():
             future.set_result(next(part for part in after.parts if part.tool_call_id == row.tool_call_id))
         if not after.is_pending:
