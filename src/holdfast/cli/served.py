@@ -101,7 +101,7 @@ def assistant_of(settings: Settings) -> AssistantProgram:
         ModelNotConfigured: it, or a model beside it, cannot work.
     """
     main, main_key, main_url = settings.model, settings.model_key, settings.model_url
-    for setting in ("model_light", "model_planner", "embedding_model"):
+    for setting in ("model_light", "embedding_model"):
         name = getattr(settings, setting)
         if name is not None:
             access = credentials_of(name, main, main_key, main_url)
@@ -111,6 +111,7 @@ def assistant_of(settings: Settings) -> AssistantProgram:
         key=settings.model_key,
         url=settings.model_url,
         fallback=settings.model_fallback,
+        planner=settings.model_planner,
         max_tokens=settings.max_tokens,
         limits=Limits(
             iterations_max=settings.iterations_max,

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 BURST_EVENTS = 32
 
 _scope: contextvars.ContextVar[str | None] = contextvars.ContextVar("holdfast_step", default=None)
+_origin: contextvars.ContextVar[Mapping[str, str] | None] = contextvars.ContextVar("holdfast_origin", default=None)
 _current: contextvars.ContextVar[Context | None] = contextvars.ContextVar("holdfast_context", default=None)
 
 _MISSING: Any = object()
@@ -168,11 +169,24 @@ class Context(Emitting):
         step = _scope.get()
         if step is None and self._record.is_replaying:
             return
-        self._writer.token(checked_token(content), step)
+        origin = _origin.get()
+        if origin is not None:
+            self._writer.write(("token", canonical_fields({"content": checked_token(content), **origin})), mark=step)
+        else:
+            self._writer.token(checked_token(content), step)
         self._burst += 1
         # Looked at here already: a coroutine for nothing would be a good part of what a token costs.
         if self._burst >= BURST_EVENTS or self._writer.size > self._execution.pending_bytes_max:
             await self._breathe()
+
+    @contextlib.contextmanager
+    def speaking_as(self, agent: str, parent_tool_call_id: str) -> Iterator[None]:
+        """For the assistant: canonical events that are emitted inside say that they are a sub-agent's, and of which call."""
+        token = _origin.set({"agent": agent, "parent_tool_call_id": parent_tool_call_id})
+        try:
+            yield
+        finally:
+            _origin.reset(token)
 
     async def thinking(self, content: str) -> None:
         """Emit a piece of the model's thinking."""
@@ -242,7 +256,7 @@ class Context(Emitting):
     async def event(self, type: str, **fields: Any) -> None:
         """Emit a canonical event of the kernel's table; for adapters that bring other libraries' agents here."""
         if not self.is_known():
-            self._writer.write((type, canonical_fields(fields)), mark=_scope.get())
+            self._writer.write((type, canonical_fields({**fields, **(_origin.get() or {})})), mark=_scope.get())
             if type == "usage":
                 self._execution.tally.add_usage(self.agent_name, fields)
             await self._breathe()
@@ -756,6 +770,7 @@ def set_current(context: Context) -> contextvars.Token[Context | None]:
     # A child is started inside of a step of its parent, and its task begins with the parent's variables. Executed
     # again it has none of them, so its steps must not be named after that step.
     _scope.set(None)
+    _origin.set(None)
     return _current.set(context)
 
 

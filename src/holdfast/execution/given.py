@@ -26,6 +26,8 @@ _PREFIX: Final = "given:"
 _NOTE: Final = "/note:"
 DEFINITION: Final = "definition"
 OUTPUT_SCHEMA: Final = "output_schema"  # JSON Schema: what the caller of this run wants its output to fit
+DIRECT: Final = "direct"  # true: the caller wants no plan made first
+THINKING: Final = "thinking"  # true: the caller wants the model to think at length
 DEFINITION_KIND: Final = "definition"
 
 # Of those that were used last; one has some kilobytes.

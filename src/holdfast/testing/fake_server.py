@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -32,6 +32,9 @@ from holdfast.testing.faults import FakeTransport, Faults, RequestFault, StreamF
 from holdfast.testing.network import Network
 from holdfast.testing.script import Happenings, ScriptedAgent
 from holdfast.variables import load_settings
+
+if TYPE_CHECKING:
+    from holdfast.agents.catalog import Catalogs
 
 START_SECONDS = 30
 
@@ -48,13 +51,16 @@ class FakeServer:
     url = "http://localhost"
     """What clients are given as the address. Nothing listens there: give them `transport()` too."""
 
-    def __init__(self, *agents: Program, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *agents: Program, settings: Mapping[str, str] | None = None, catalog: Catalogs | None = None
+    ) -> None:
         """
         Args:
             agents: what it serves: `scripted` ones, functions under `@agent`, `AssistantProgram(model=ScriptedModel(…))`.
             settings: as in the environment, such as `{"HOLDFAST_HEARTBEAT_SECONDS": "1"}`.
+            catalog: further agents, from a catalog directory.
         """
-        self._agents = agents
+        self._agents, self._catalog = agents, catalog
         self._settings = {"HOLDFAST_HEARTBEAT_SECONDS": "1", "HOLDFAST_DRAIN_SECONDS": "0", **(settings or {})}
         self._network = Network()
         self._faults = Faults()
@@ -206,7 +212,7 @@ class FakeServer:
         settings = load_settings({"HOLDFAST_DATA": str(folder), "HOLDFAST_KEYS": self.key, **self._settings})
         order = _Order(kill=False, again=True)
         while order.again:
-            server = _Embedded(settings, Registry(self._agents), None, None)
+            server = _Embedded(settings, Registry(self._agents, catalog=self._catalog), None, None)
             config = server.http_config()
             self._door = config.app  # type: ignore[assignment]  # uvicorn takes any application
             async with server.opened() as worker:

@@ -50,8 +50,10 @@ class ScriptedModel(FunctionModel):
     """
 
     def __init__(self, *script: Response, retried: dict[int, list[Response]] | None = None) -> None:
-        super().__init__(stream_function=self._respond, model_name="scripted")
+        super().__init__(stream_function=self._respond, model_name="scripted", profile={"supports_thinking": True})
         self.script = script
+        self.parts: dict[str, Sequence[Response]] = {}  # the script of a turn with this message: of a part of the work
+        self.thinking: list[Any] = []  # of each request, how long it was to think
         self.asked: list[int] = []  # which response was wanted, in the order of the requests
         self.messages: list[list[ModelMessage]] = []  # what each request held
         self._attempts = {number: list(responses) for number, responses in (retried or {}).items()}
@@ -60,8 +62,10 @@ class ScriptedModel(FunctionModel):
         number = _responses_of_this_turn(messages)
         self.asked.append(number)
         self.messages.append(list(messages))
+        self.thinking.append(info.model_request_parameters.thinking)
+        script = self.parts.get(_message_of_this_turn(messages), self.script)
         attempts = self._attempts.get(number)
-        for index, piece in enumerate(attempts.pop(0) if attempts else self.script[number]):
+        for index, piece in enumerate(attempts.pop(0) if attempts else script[number]):
             await asyncio.sleep(0)
             if isinstance(piece, Exception):
                 raise piece
@@ -75,6 +79,11 @@ def _delta(index: int, piece: Says | Thinks | Calls) -> Any:
         return {0: DeltaThinkingPart(content=piece.text)}
     arguments = piece.arguments if isinstance(piece.arguments, str) else msgspec.json.encode(piece.arguments).decode()
     return {index + 1: DeltaToolCall(name=piece.tool, json_args=arguments, tool_call_id=piece.id)}
+
+
+def _message_of_this_turn(messages: Sequence[ModelMessage]) -> str:
+    prompts = [part for message in messages for part in message.parts if isinstance(part, UserPromptPart)]
+    return prompts[-1].content if prompts and isinstance(prompts[-1].content, str) else ""
 
 
 def _responses_of_this_turn(messages: Sequence[ModelMessage]) -> int:

@@ -52,6 +52,8 @@ async def test_it_is_what_the_code_gets_when_it_asks(tmp_path: Path, approval: b
 
 async def _asked(it: Any, run: Any) -> Any:
     """The open questions of a run whose code is still held in memory."""
-    while not (found := await it.runs.interrupts(CALLER, run.run_id)):
-        await asyncio.sleep(0)
-    return found
+    reader = it.runs.follow(run, after=-1)
+    while b'"interrupt"' not in b"".join(line.encode() for line in (await reader.next()).lines):
+        pass
+    reader.close()
+    return await it.runs.interrupts(CALLER, run.run_id)

@@ -98,10 +98,14 @@ class RecordedTools(AbstractToolset[Turn]):
         outcome = await carry_out(ctx.deps, declared, ctx.tool_call_id, tool_args)
         if outcome.error is not None:
             raise ToolFailed(f"{outcome.error}: {outcome.message}")
+        output = outcome.output
+        if declared.uses_model and isinstance(output, dict) and "usage" in output:
+            ctx.deps.add_usage(output["usage"])
+            output = output["output"]
         attached = ctx.deps.attached.pop(ctx.tool_call_id, [])
         if not attached:
-            return outcome.output
-        return ToolReturn(return_value=outcome.output, content=user_content("What the person attached:", attached))
+            return output
+        return ToolReturn(return_value=output, content=user_content("What the person attached:", attached))
 
     def _of_caller(self, tool: ClientTool) -> ToolsetTool[Turn]:
         definition = ToolDefinition(

@@ -10,35 +10,39 @@ This module loads the model library, which takes more than a second: import it o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from pydantic_ai import Agent, TextOutput, capture_run_messages
 from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputTokenLimitExceeded
-from pydantic_ai.messages import ModelMessage
-from pydantic_ai.models import Model
+from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
+from pydantic_ai.models import Model, ModelRequestParameters
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.settings import ModelSettings
 
-from holdfast.agents.assistant.attempts import Sleep
+from holdfast.agents.assistant.attempts import Form, Sleep, ask_first_that_answers
 from holdfast.agents.assistant.callers_tools import client_tools_of
 from holdfast.agents.assistant.calls import RETRIES_MAX, RecordedTools
 from holdfast.agents.assistant.compaction import kept_with
+from holdfast.agents.assistant.delegating import DEPTH_MAX, delegate_tool
+from holdfast.agents.assistant.delegating import NAME as DELEGATE
 from holdfast.agents.assistant.history import detail_of, model_messages, refused_block, user_content
 from holdfast.agents.assistant.kit import ALL, Kit
 from holdfast.agents.assistant.limits import STANDARD, Limits
+from holdfast.agents.assistant.planning import INSTRUCTIONS as PLAN
+from holdfast.agents.assistant.planning import notes_of, steps_of
 from holdfast.agents.assistant.providers import SILENCE_SECONDS, counts_bytes
 from holdfast.agents.assistant.recalling import recall
-from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel
+from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel, say_nothing
 from holdfast.agents.assistant.structured import Shape
-from holdfast.agents.assistant.turn import Turn
+from holdfast.agents.assistant.turn import Turn, usage_of
 from holdfast.agents.mcp import Mcp, remote_tools_of
 from holdfast.agents.models.failures import ModelFailed
-from holdfast.agents.tools import Tools
+from holdfast.agents.tools import Call, Tool, Tools
 from holdfast.agents.tools.gate import Gate
 from holdfast.execution.context import Context
-from holdfast.execution.given import OUTPUT_SCHEMA
+from holdfast.execution.given import DIRECT, OUTPUT_SCHEMA, THINKING
 from holdfast.execution.program import Result
 from holdfast.memory import Memory
 
@@ -46,6 +50,8 @@ _STOP_REASONS: Final = {"length": "max_tokens", "content_filter": "refusal"}
 
 # How often an answer without any content goes back to the model.
 EMPTY_ANSWERS_MAX = 3
+
+NO_AGENTS: Final[Mapping[str, str]] = {}
 
 
 class Loop:
@@ -65,8 +71,17 @@ class Loop:
         mcp: Mcp | None = None,
         gate: Gate | None = None,
         kit: Kit = ALL,
+        planner: Model[Any] | None = None,
+        sub_agents: Mapping[str, str] = NO_AGENTS,
+        loop_of: Callable[[str], Loop] | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
+        """
+        Args:
+            planner: lists the steps before a turn, unless its caller wants none.
+            sub_agents: whom the tool `delegate` may name, with what they are for.
+            loop_of: the loop of one of these; it may take a moment to make, so it is called in a thread.
+        """
         self._model = model
         self._fallback = fallback
         self._tools = tools
@@ -75,6 +90,9 @@ class Loop:
         self._mcp = mcp
         self._gate = gate or Gate()
         self._kit = kit
+        self._planner = planner
+        self._sub_agents = sub_agents
+        self._loop_of = loop_of
         self._toolset = RecordedTools(tools)
         self._settings = _settings(model, max_tokens)
         self._limits = limits
@@ -98,26 +116,56 @@ class Loop:
             ModelFailed: the provider did not answer.
         """
         client_tools = await client_tools_of(context, self._client_tools)
-        remote_tools = await remote_tools_of(context, self._mcp)
-        remote_tools = {name: tool for name, tool in remote_tools.items() if self._kit.may_use(tool.name)}
-        turn = Turn(context, self._tools, client_tools, remote_tools, self._limits, self._gate)
+        turn = Turn(context, self._tools, client_tools, await self._found_tools(context), self._limits, self._gate)
+        self._add_delegate(turn)
         history = model_messages(await context.history())
         recalled = await recall(context, self._memory, text)
+        plan = await self._plan(turn, text)
         wanted = context.given(OUTPUT_SCHEMA)
-        shape = None if wanted is None else Shape(wanted)
-        model = RecordedModel(
-            self._model, turn, fallback=self._fallback, notes=recalled.notes, shape=shape, sleep=self._sleep
+        return await self._respond(
+            turn,
+            user_content(text, media),
+            history=history,
+            notes=_joined(recalled.notes, plan),
+            instructions=recalled.instructions,
+            shape=None if wanted is None else Shape(wanted),
         )
+
+    async def answer_part(self, above: Turn, task: str) -> tuple[Result, dict[str, int]]:
+        """
+        Do a part of the work of another agent's turn, which knows nothing of the conversation: the result, and its cost.
+
+        Raises:
+            ModelFailed: the provider did not answer.
+        """
+        found = await self._found_tools(above.context)
+        turn = Turn(above.context, self._tools, {}, found, self._limits, self._gate, above.depth + 1)
+        self._add_delegate(turn)
+        result = await self._respond(turn, task)
+        return result, dict(turn.usage)
+
+    async def _respond(
+        self,
+        turn: Turn,
+        content: Any,
+        *,
+        history: Sequence[ModelMessage] = (),
+        notes: str | None = None,
+        instructions: str | None = None,
+        shape: Shape | None = None,
+    ) -> Result:
+        context = turn.context
+        model = RecordedModel(self._model, turn, fallback=self._fallback, notes=notes, shape=shape, sleep=self._sleep)
         with capture_run_messages() as messages:
             try:
                 result: AgentRunResult[Any] = await self._agent.run(
-                    user_content(text, media),
+                    content,
                     deps=turn,
-                    message_history=history or None,
+                    message_history=list(history) or None,
                     output_type=str if shape is None else TextOutput(shape.read),
                     model=model,
-                    instructions=_instructions(recalled.instructions, shape),
-                    model_settings=self._settings,
+                    instructions=_joined(instructions, None if shape is None else shape.instructions),
+                    model_settings=_settings_of(turn, self._settings),
                     toolsets=[self._toolset],
                     usage_limits=None,
                     run_id=context.run_id,
@@ -137,6 +185,48 @@ class Loop:
             return ended
         return msgspec.structs.replace(ended, output=result.output, text=turn.last_text)
 
+    async def _found_tools(self, context: Context) -> dict[str, Tool[Any]]:
+        """Those that are found with the turn, by the names that the model knows."""
+        remote_tools = await remote_tools_of(context, self._mcp)
+        return {name: tool for name, tool in remote_tools.items() if self._kit.may_use(tool.name)}
+
+    def _add_delegate(self, turn: Turn) -> None:
+        if not self._sub_agents or turn.depth >= DEPTH_MAX:
+            return
+
+        async def run(call: Call, agent: str, task: str) -> Any:
+            assert self._loop_of is not None
+            loop = await asyncio.to_thread(self._loop_of, agent)
+            with turn.context.speaking_as(agent, call.tool_call_id):
+                result, usage = await loop.answer_part(turn, task)
+            return {"output": result.text or "", "usage": usage}
+
+        turn.remote_tools[DELEGATE] = delegate_tool(self._sub_agents, run)
+
+    async def _plan(self, turn: Turn, text: str) -> str | None:
+        """The planner's steps, for the model that works; None where there are none."""
+        planner, context = self._planner, turn.context
+        if planner is None or not text or context.given(DIRECT):
+            return None
+
+        async def plan() -> dict[str, Any]:
+            request = ModelRequest(parts=[UserPromptPart(content=text)], instructions=PLAN)
+            form: Form = ([request], ModelRequestParameters())
+            asked = await ask_first_that_answers(
+                context, [planner], lambda _: [form], self._settings, lambda: say_nothing, self._sleep
+            )
+            if asked.response is None:
+                return {"steps": [], "usage": None}  # without a plan the work is done all the same
+            usage, steps = usage_of(asked.response), steps_of(asked.response.text or "")
+            await context.event("usage", model=asked.response.model_name or planner.model_name, **usage)
+            await context.emit("plan", {"steps": steps})
+            return {"steps": steps, "usage": usage}
+
+        recorded = await context.step("plan", plan, key="plan", visible=False)
+        if recorded["usage"] is not None:
+            turn.add_usage(recorded["usage"])
+        return notes_of(recorded["steps"])
+
 
 def _result(turn: Turn, model: RecordedModel, messages: Sequence[ModelMessage], stop_reason: str) -> Result:
     """`messages` are all that the agent knows, those of earlier turns included."""
@@ -144,9 +234,15 @@ def _result(turn: Turn, model: RecordedModel, messages: Sequence[ModelMessage], 
     return Result(output=turn.text, text=turn.text, stop_reason=stop_reason, usage=dict(turn.usage), detail=detail)
 
 
-def _instructions(recalled: str | None, shape: Shape | None) -> str | None:
-    parts = [recalled, None if shape is None else shape.instructions]
+def _joined(*parts: str | None) -> str | None:
     return "\n\n".join(part for part in parts if part) or None
+
+
+def _settings_of(turn: Turn, settings: ModelSettings) -> ModelSettings:
+    """The settings of a turn's requests: where its caller asked for it, the model thinks at length."""
+    if turn.depth or not turn.context.given(THINKING):
+        return settings
+    return ModelSettings(**settings, thinking="high")
 
 
 def _settings(model: Model[Any], max_tokens: int | None) -> ModelSettings:

@@ -9,7 +9,7 @@ import asyncio
 import copy
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from holdfast.agents.assistant.kit import ALL, Kit
@@ -65,6 +65,7 @@ class AssistantProgram:
         key: str | None = None,
         url: str | None = None,
         fallback: str | Model[Any] | None = None,
+        planner: str | Model[Any] | None = None,
         name: str = NAME,
         tools: Tools | None = None,
         instructions: str = INSTRUCTIONS,
@@ -77,6 +78,7 @@ class AssistantProgram:
         Args:
             fallback: the model that is asked where `model` does not answer; it has the same key and URL if it is of the
                 same provider.
+            planner: the model that lists the steps before a turn, unless its caller wants none; its key and URL likewise.
             client_tools: which registered tools its model may have its caller execute: full names, or patterns such
                 as `crm.*`.
 
@@ -89,6 +91,9 @@ class AssistantProgram:
             main = model if isinstance(model, str) else None
             self._fallback_access = credentials_of(fallback, main, key, url)
             check_model(fallback, *self._fallback_access, setting="HOLDFAST_MODEL_FALLBACK")
+        if isinstance(planner, str):
+            main = model if isinstance(model, str) else None
+            check_model(planner, *credentials_of(planner, main, key, url), setting="HOLDFAST_MODEL_PLANNER")
         self.name = name
         self.tools = builtin_tools(limits.hitl_expires_seconds) if tools is None else tools
         self._has_own_tools = tools is not None
@@ -98,7 +103,9 @@ class AssistantProgram:
         self.mcp: Mcp | None = None
         self._kit: Kit = ALL
         self._model, self._key, self._url = model, key, url
-        self._fallback = fallback
+        self._fallback, self._planner = fallback, planner
+        self._sub_agents: Mapping[str, str] = {}
+        self._colleague: Callable[[str], AssistantProgram] | None = None
         self._instructions = instructions
         self._max_tokens = max_tokens
         self._limits = limits
@@ -132,6 +139,16 @@ class AssistantProgram:
         """Remember, from the next turn on; called before the first one. Tools that were given are not added to."""
         self._memory = memory
         self.use_tools(memory_tools(memory))
+
+    def use_sub_agents(self, agents: Mapping[str, str], colleague: Callable[[str], AssistantProgram]) -> None:
+        """
+        Let it delegate parts of a turn; called before the first one.
+
+        Args:
+            agents: whom to, with what they are for.
+            colleague: one of these by its name, from any thread.
+        """
+        self._sub_agents, self._colleague = agents, colleague
 
     def check_model(self, name: str) -> None:
         """
@@ -207,6 +224,10 @@ class AssistantProgram:
         fallback = self._fallback
         if isinstance(fallback, str):
             fallback = build_model(fallback, *self._fallback_access, word_delay_seconds=self._word_delay_seconds)
+        planner = self._planner
+        if isinstance(planner, str):
+            planner = build_model(planner, *self._access_to(planner), word_delay_seconds=self._word_delay_seconds)
+        colleague = self._colleague
         return Loop(
             model,
             self.tools,
@@ -219,6 +240,9 @@ class AssistantProgram:
             gate=self._gate,
             mcp=self.mcp,
             kit=self._kit,
+            planner=planner,
+            sub_agents=self._sub_agents,
+            loop_of=None if colleague is None else lambda name: colleague(name).preload(),
         )
 
 

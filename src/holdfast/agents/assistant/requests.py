@@ -196,7 +196,7 @@ class RecordedModel(WrapperModel):
     ) -> tuple[str, dict[str, int] | None]:
         """What these messages come to, and what it cost to find out; without an answer, that they are lost."""
         for text in transcripts(messages):
-            asked = await self._asked(_to_summarize(text), settings, lambda: _say_nothing)
+            asked = await self._asked(_to_summarize(text), settings, lambda: say_nothing)
             if asked.response is not None:
                 await self._report_usage(asked.response, self._models[asked.place])
                 return asked.response.text or LOST, usage_of(asked.response)
@@ -210,5 +210,5 @@ def _to_summarize(text: str) -> Callable[[Model[Any]], list[Form]]:
     return lambda _: [([request], ModelRequestParameters())]
 
 
-async def _say_nothing(_: ModelResponseStreamEvent) -> None:
+async def say_nothing(_: ModelResponseStreamEvent) -> None:
     """A summary is not the answer."""

@@ -37,11 +37,13 @@ class Turn:
         remote_tools: Mapping[str, Tool[Any]] | None = None,
         limits: Limits = STANDARD,
         gate: Gate | None = None,
+        depth: int = 0,
     ) -> None:
         self.context = context
+        self.depth = depth  # of a sub-agent: how many agents are above it
         self.tools = tools
         self.client_tools = client_tools or {}  # what the caller executes, by the names that the model knows
-        self.remote_tools = remote_tools or {}  # of MCP servers, by the names that the model knows
+        self.remote_tools = dict(remote_tools or {})  # found with the turn, by the names that the model knows
         self.limits = limits
         self.gate = gate or Gate()
         self.slots = asyncio.Semaphore(limits.tools_at_once)

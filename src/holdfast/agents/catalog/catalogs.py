@@ -107,13 +107,21 @@ class Catalogs:
 
     def _equipped(self, definition: Definition) -> AssistantProgram:
         agent = definition.agents[definition.agent]
-        return self.base.variant(
+        made = self.base.variant(
             agent.name,
             model=agent.model,
             tools=tools_for(definition, self.base.tools, lambda: self.base.mcp),
             instructions=agent.system_prompt,
             names=agent.tools,
         )
+        known = {name: entry.description for name, entry in definition.agents.items()}
+        made.use_sub_agents({name: known[name] for name in agent.sub_agents}, lambda name: self._sub(definition, name))
+        return made
+
+    def _sub(self, definition: Definition, name: str) -> AssistantProgram:
+        """One that an agent delegates to: it acts by the same definition, as another of its agents."""
+        own = msgspec.structs.replace(definition, agent=name)
+        return self.assistant_for(own.encode(), own)
 
     # Reloading
 

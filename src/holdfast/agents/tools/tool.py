@@ -90,6 +90,7 @@ class Tool(msgspec.Struct, Generic[Input], frozen=True, kw_only=True):
     at_most_once: bool = False  # after a crash in the middle a person is asked whether to run it again
     asks: bool = False  # it asks a person through the context, and so runs outside of a step
     timeout_seconds: float = TIMEOUT_SECONDS
+    uses_model: bool = False  # its result is `{"output": …, "usage": …}`, and what it used counts for the turn
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from holdfast.api.http.sse import EventStream
 from holdfast.errors import IdempotencyKeyReused, RunFinished, ThreadBusy
 from holdfast.execution.foreign_schemas import check_schema
 from holdfast.execution.forking import Inherited
-from holdfast.execution.given import OUTPUT_SCHEMA, given_step
+from holdfast.execution.given import DIRECT, OUTPUT_SCHEMA, THINKING, given_step
 from holdfast.execution.schema import InvalidSchema
 from holdfast.model import Run
 from holdfast.runs import Caller, Runs, StartRequest
@@ -52,10 +52,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None = None
     metadata: dict[str, Any] = {}
     response_schema: dict[str, Any] | None = None
+    direct: bool = False
+    super_thinking: bool = False
+    effort: str | None = None
 
 
-# `direct`, `super_thinking` and `effort` are hints to agents that plan or think at length. They are checked, and as
-# long as no agent here does either, every turn is already what they ask for or as near to it as can be.
 _BODY: Final[Mapping[str, Check]] = {
     "message": fields.text(1, MESSAGE_MAX),
     "task_id": fields.task_id,
@@ -159,9 +160,15 @@ async def _start(request: Call, wanted: Wanted, idempotency: IdempotencyRow | No
 
 def _given(request: Call, wanted: Wanted) -> Inherited:
     """What the turn is given beside its message."""
-    if wanted.response_schema is None:
-        return Inherited()
-    return Inherited(steps=(given_step(OUTPUT_SCHEMA, wanted.response_schema, request.services.clock.now()),))
+    now = request.services.clock.now()
+    given: dict[str, Any] = {}
+    if wanted.response_schema is not None:
+        given[OUTPUT_SCHEMA] = wanted.response_schema
+    if wanted.direct:
+        given[DIRECT] = True
+    if wanted.super_thinking or wanted.effort == "high":
+        given[THINKING] = True
+    return Inherited(steps=tuple(given_step(name, value, now) for name, value in given.items()))
 
 
 async def _agent_of(runs: Runs, caller: Caller, task_id: str) -> str | None:
