@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,15 @@ def workspace(tmp_path: Path, name: str = "workspace") -> Path:
     path = tmp_path.resolve() / name
     path.mkdir()
     return path
+
+
+def processes_with(text: str) -> list[int]:
+    """Processes in whose command line this stands."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if text.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found

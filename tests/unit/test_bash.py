@@ -26,7 +26,7 @@ from holdfast.agents.tools.processes import BothEnds, Limits, run
 from holdfast.agents.tools.sandbox import Sandbox
 from holdfast.testing.model import Calls, Response, Says, ScriptedModel
 from tests.support.one_run import OneRun
-from tests.support.sandboxes import SANDBOX, require_sandbox, workspace
+from tests.support.sandboxes import SANDBOX, processes_with, require_sandbox, workspace
 
 MISSING = Sandbox(program="no-such-bubblewrap")
 OPEN = Sandbox(program="no-such-bubblewrap", is_unsandboxed=True)
@@ -64,26 +64,6 @@ async def output_of(path: Path, command: str, *, ground: Ground | None = None, *
     await shell.run.execute()
     output: dict[str, Any] = shell.results[0]["output"]
     return output
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def processes_with(text: str) -> list[int]:
-    """Processes in whose command line this stands."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if text.encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
 
 
 async def until_gone(text: str) -> None:

@@ -8,6 +8,7 @@ Without bubblewrap there is no shell, unless the operator said that he wants one
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ class Shelter(msgspec.Struct, frozen=True):
 
     health: Health
     reason: str = ""
+    program: str = ""  # bubblewrap, where it is
     options: tuple[str, ...] = ()  # of bubblewrap, that not every version has
 
 
@@ -92,39 +94,38 @@ class Sandbox:
         """
         if shelter.health == "off":
             return list(inner)
-        return [self._program, *shelter.options, *_isolation(), *_mounts(ground, data), "--", *inner]
+        return [shelter.program, *shelter.options, *_isolation(), *_mounts(ground, data), "--", *inner]
 
     def _found(self) -> Shelter:
-        reason = ""
-        # An old bubblewrap cannot forbid namespaces inside; all else holds.
-        for options in (("--unshare-user", "--disable-userns"), ("--unshare-user",)):
-            reason = self._fault_of(options)
-            if not reason:
-                return Shelter("ok", options=options)
-        if self._is_unsandboxed:
-            return Shelter("off", reason)
-        return Shelter("error", reason)
+        program = shutil.which(self._program)
+        reason = f"{self._program} (bubblewrap) is not installed"
+        if program is not None:
+            # An old bubblewrap cannot forbid namespaces inside; all else holds.
+            for options in (("--unshare-user", "--disable-userns"), ("--unshare-user",)):
+                reason = _fault_of(program, options)
+                if not reason:
+                    return Shelter("ok", program=program, options=options)
+        return Shelter("off" if self._is_unsandboxed else "error", reason)
 
-    def _fault_of(self, options: tuple[str, ...]) -> str:
-        """Why a shell does not run in bubblewrap; empty: it does."""
-        command = [self._program, *options, *_isolation(), *_system(), "--remount-ro", "/dev", "--", "bash", "-c", ":"]
-        try:
-            ran = subprocess.run(
-                command,
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                env={"PATH": PATH},
-                timeout=PROBE_SECONDS,
-                check=False,
-            )
-        except FileNotFoundError:
-            return f"{self._program} (bubblewrap) is not installed"
-        except (OSError, subprocess.TimeoutExpired) as exc:
-            return f"{self._program} does not run: {exc}"
-        if ran.returncode == 0:
-            return ""
-        told = ran.stderr.decode(errors="replace").strip()[:300]
-        return f"{self._program} does not work here: {told or f'exit status {ran.returncode}'}"
+
+def _fault_of(program: str, options: tuple[str, ...]) -> str:
+    """Why a shell does not run in bubblewrap; empty: it does."""
+    command = [program, *options, *_isolation(), *_system(), "--remount-ro", "/dev", "--", "bash", "-c", ":"]
+    try:
+        ran = subprocess.run(
+            command,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            env={"PATH": PATH},
+            timeout=PROBE_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        return f"bubblewrap does not run: {exc}"
+    if ran.returncode == 0:
+        return ""
+    told = ran.stderr.decode(errors="replace").strip()[:300]
+    return f"bubblewrap does not work here: {told or f'exit status {ran.returncode}'}"
 
 
 def environment(home: Path) -> dict[str, str]:
