@@ -41,7 +41,18 @@ class Answer:
         try:
             return json.loads(self.content)
         except ValueError:
-            raise _foreign(self) from None
+            raise self.foreign() from None
+
+    def foreign(self) -> ForeignAnswer:
+        """The error that it is no answer of a Holdfast server's."""
+        shown = self.content[:200].decode(errors="replace")
+        error = ForeignAnswer(
+            f"the answer is not a Holdfast server's: {shown}",
+            status_code=self.status_code,
+            retry_after=retry_after_seconds(self.headers.get("retry-after")),
+        )
+        error.is_passing = self.status_code in RETRYABLE
+        return error
 
 
 def error_of(answer: Answer) -> ApiError:
@@ -52,7 +63,7 @@ def error_of(answer: Answer) -> ApiError:
         body = None
     found = _parts(body) if isinstance(body, dict) else None
     if found is None:
-        return _foreign(answer)
+        return answer.foreign()
     code, message, details = found
     run_id = details.get("run_id")
     of_code = ApiError.by_code.get(code) or _of_status(answer.status_code, is_of_run=run_id is not None)
@@ -98,14 +109,3 @@ def _of_status(status_code: int, *, is_of_run: bool) -> type[ApiError]:
     if status_code < 500:
         return RequestRefused
     return RunFailed if is_of_run else ServerFault
-
-
-def _foreign(answer: Answer) -> ForeignAnswer:
-    shown = answer.content[:200].decode(errors="replace")
-    error = ForeignAnswer(
-        f"the answer is not a Holdfast server's: {shown}",
-        status_code=answer.status_code,
-        retry_after=retry_after_seconds(answer.headers.get("retry-after")),
-    )
-    error.is_passing = answer.status_code in RETRYABLE
-    return error

@@ -74,6 +74,7 @@ class Http:
         self._timeout = timeout
         self._transport = transport
         self._is_secure = base_url.lower().startswith("https:")
+        self._is_loaded = False
         self._ssl: ssl.SSLContext | None = None
         self._loading = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -129,13 +130,25 @@ class Http:
         return await within(deadline, self._send_again(request, timeout))
 
     async def _send_again(self, request: Request, timeout: float | None) -> Answer:
+        return await self.again(
+            lambda: self.send(request, timeout=timeout), is_passing, wait_seconds_max=RETRY_AFTER_SECONDS_MAX
+        )
+
+    async def again(
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        is_passing: Callable[[ClientError], bool],
+        *,
+        wait_seconds_max: float = math.inf,
+    ) -> T:
+        """What an attempt comes to, after up to five of them: another follows an error that passes. Raises the last one."""
         backoff = self.backoff()
         while True:
             try:
-                return await self.send(request, timeout=timeout)
+                return await attempt()
             except ClientError as exc:
                 wait = retry_after_of(exc)
-                if backoff.tries + 1 >= TRIES_MAX or not is_passing(exc) or (wait or 0) > RETRY_AFTER_SECONDS_MAX:
+                if backoff.tries + 1 >= TRIES_MAX or not is_passing(exc) or (wait or 0) > wait_seconds_max:
                     raise
             await self.sleep(backoff.next_seconds(wait))
 
@@ -189,15 +202,17 @@ class Http:
 
     async def _loaded(self) -> None:
         """The HTTP library and its certificates take a tenth of a second and more: not on the event loop."""
-        if self._ssl is None and self._is_secure:
+        if not self._is_loaded:
             await asyncio.to_thread(self._load)
 
     def _load(self) -> None:
         import httpx2
 
         with self._loading:
-            if self._ssl is None:
+            # Without https there is nothing to verify.
+            if self._is_secure and self._ssl is None:
                 self._ssl = httpx2.create_ssl_context()
+            self._is_loaded = True
 
     def _client(self, *, is_stream: bool = False) -> httpx2.AsyncClient:
         loop = asyncio.get_running_loop()
@@ -231,7 +246,9 @@ def is_passing(error: ClientError) -> bool:
 
 
 def retry_after_of(error: ClientError) -> float | None:
-    return error.retry_after if isinstance(error, ApiError) else None
+    """How many seconds the server wants to be left alone, if it said."""
+    seconds: float | None = getattr(error, "retry_after", None)
+    return seconds
 
 
 def deadline_of(timeout: float | None) -> float | None:

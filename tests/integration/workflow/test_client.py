@@ -501,6 +501,7 @@ async def test_the_certificates_are_loaded_once_and_not_on_the_event_loop(
 
     monkeypatch.setattr(httpx2, "create_ssl_context", load)
     async with client_of(fake) as client:
+        client._http._is_secure = True  # as for an https URL
         await asyncio.gather(*(client.execute_agent_polling("clock") for _ in range(10)))
 
     assert len(threads) == 1

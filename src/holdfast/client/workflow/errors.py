@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from holdfast.client.errors import ClientError
+
 if TYPE_CHECKING:
     from holdfast.client.workflow.run import WorkflowRun
 
 
-class WorkflowError(Exception):
-    """The root of what the client raises."""
+class WorkflowError(ClientError):
+    """The root of what the client raises, and one of `holdfast.client.errors.ClientError`."""
 
 
 class WorkflowHTTPError(WorkflowError):

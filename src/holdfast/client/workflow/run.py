@@ -168,7 +168,7 @@ class WorkflowRun:
         try:
             async with asyncio.timeout(self._first_frame_seconds) as limit:
                 query = {"since_seq": attempt.cursor}
-                async with self._http.stream(f"{self._status_path}/events", query) as pieces:
+                async with self._http.pieces(f"{self._status_path}/events", query) as pieces:
                     async for piece in pieces:
                         for status in self._following.feed(piece):
                             self._show(status)
