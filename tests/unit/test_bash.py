@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.agents.assistant import AssistantProgram
+from holdfast.agents.assistant.permission import wanted
 from holdfast.agents.tools import Ground, Tool, Tools
 from holdfast.agents.tools.bash import BashInput, bash_tool
 from holdfast.agents.tools.cages import kinds
@@ -316,6 +317,12 @@ async def test_what_destroys_is_asked_about_and_never_remembered(
     else:
         assert isinstance(found, Ask)
         assert (found.rule, found.may_remember) == (rule, False)
+
+
+def test_the_question_shows_the_command_as_it_is() -> None:
+    want = wanted(bash_tool(MISSING), {"command": 'rm -rf "/srv/old"'})
+
+    assert want.question(None) == 'Allow bash to run: rm -rf "/srv/old"'
 
 
 def test_no_approval_widens_the_sandbox(tmp_path: Path) -> None:

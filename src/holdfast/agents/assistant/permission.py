@@ -61,7 +61,8 @@ class Wanted(msgspec.Struct, frozen=True):
         if target is not None:
             # A name with line ends in it must not look like more of the question.
             what = f"{what} on {target if target.isprintable() else json.dumps(target)}"
-        text = f"{what}: {self.data.decode()}"
+        says = self.tool.says
+        text = f"{what}: {self.data.decode() if says is None else says(self.read())}"
         return text if len(text) <= QUESTION_CHARACTERS_MAX else text[: QUESTION_CHARACTERS_MAX - 1] + "…"
 
 

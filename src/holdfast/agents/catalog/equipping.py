@@ -53,6 +53,7 @@ def declared_tool(entry: ToolEntry, platform: Tools, mcp: Callable[[], Mcp | Non
         rule=inner.rule,
         high_cost=entry.high_cost or inner.high_cost,
         uses_files=inner.uses_files,
+        says=inner.says,
         guard=inner.guard,
         at_most_once=inner.at_most_once,
         asks=inner.asks,

@@ -65,6 +65,7 @@ def bash_tool(sandbox: Sandbox) -> Tool[BashInput]:
         ),
         input=BashInput,
         function=_Bash(sandbox),
+        says=lambda wanted: wanted.command,
         guard=guard,
         uses_files=True,
         at_most_once=True,

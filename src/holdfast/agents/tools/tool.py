@@ -86,6 +86,7 @@ class Tool(msgspec.Struct, Generic[Input], frozen=True, kw_only=True):
     rule: str = "requires_permission"  # why they are asked
     high_cost: bool = False  # a person is asked, too
     uses_files: bool = False  # its calls have a ground: the workspace of the task, and the roots
+    says: Callable[[Input], str] | None = None  # an input in the question to a person; else it is shown as JSON
     guard: Callable[[Input, Ground], Reason | None] | None = None  # finds in an input why a person is to be asked
     at_most_once: bool = False  # after a crash in the middle a person is asked whether to run it again
     asks: bool = False  # it asks a person through the context, and so runs outside of a step
