@@ -13,7 +13,7 @@ import structlog
 
 from holdfast.agents.assistant.learning import NAME, LearningProgram, run_id_of
 from holdfast.agents.assistant.program import AssistantProgram
-from holdfast.agents.catalog import Catalog, Catalogs, PromptSkills
+from holdfast.agents.catalog import CallingProgram, Catalog, Catalogs, PromptSkills
 from holdfast.agents.mcp import Mcp
 from holdfast.agents.models import credentials_of
 from holdfast.agents.models.embedding import ModelEmbedder
@@ -87,7 +87,20 @@ def add_gate(programs: Registry, gate: Gate) -> None:
 
 def add_skills(programs: Registry, runs: Runs) -> PromptSkills:
     """Let the assistants among these use the prompt skills of their callers' tenants."""
-    return PromptSkills(runs.memory, programs.catalog)
+    skills = PromptSkills(runs.memory, programs.catalog)
+    for assistant in assistants_of(programs):
+        assistant.use_skills(skills)
+    return skills
+
+
+def add_calls(programs: Registry, skills: PromptSkills, gate: Gate) -> CallingProgram | None:
+    """Serve calls of tools and prompt skills without a conversation; None where there is no assistant to have them."""
+    assistants = assistants_of(programs)
+    if not assistants:
+        return None
+    calling = CallingProgram(assistants[-1], programs.catalog, skills, gate)
+    programs.add(calling)
+    return calling
 
 
 def add_catalog(programs: Registry, catalogs: Catalogs, runs: Runs, mcp: Mcp, gate: Gate) -> None:

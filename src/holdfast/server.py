@@ -70,7 +70,7 @@ from holdfast.journal import Journal
 from holdfast.listening import bind, url_of
 from holdfast.logs import configure_logging
 from holdfast.rates import RateLimiter
-from holdfast.remembering import add_catalog, add_gate, add_mcp, add_memory, add_skills, add_tools
+from holdfast.remembering import add_calls, add_catalog, add_gate, add_mcp, add_memory, add_skills, add_tools
 from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
@@ -411,6 +411,7 @@ class Server:
         shell, search = bash_tool(self._services.sandbox), web_search_tool(settings.search_url)
         add_tools(self._programs, [shell, web_fetch_tool(egress), search])
         self._services.prompt_skills = add_skills(self._programs, runs)
+        self._services.calling = add_calls(self._programs, self._services.prompt_skills, self._services.gate)
         if self._programs.catalog is not None:
             add_catalog(self._programs, self._programs.catalog, runs, self._services.mcp, self._services.gate)
             self._services.catalog = self._programs.catalog

@@ -45,7 +45,7 @@ LISTED = {
         *("STARTING", "DRAINING", "CAPACITY_EXHAUSTED", "STORE_UNAVAILABLE", "NOT_CONFIGURED"),
         "MIGRATION_REQUIRED",
     },
-    504: {"LLM_TIMEOUT"},
+    504: {"LLM_TIMEOUT", "TOOL_TIMEOUT"},
     507: {"STORAGE_FULL"},
 }
 # What never was a request of this API, but bytes on its port, or a handshake; it has no WebSockets.

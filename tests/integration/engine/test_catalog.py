@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from tests.integration.engine.support import Engine
-from tests.support.catalogs import write, write_agent, write_skill
-from tests.support.providers import Provider, Reply, provider
+from tests.support.catalogs import write, write_agent, write_skill, write_tool
+from tests.support.providers import Fault, Provider, Reply, provider
 from tests.support.server import ServerProcess, running_server, start_server
 
 SERVED = {"HOLDFAST_LEARNING": "false"}
@@ -30,6 +30,15 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_agent(root, "clerk", "You are the clerk.", tools=["sum"], default=True)
     write_agent(root, "gone", "You will be gone.")
     write_skill(root, "brief", "Brief: {{text}}")
+    write_agent(root, "writer", "You write.", tools=["skill.*", "shorten"])
+    write_tool(
+        root,
+        "shorten",
+        "skill",
+        "brief",
+        input_schema={"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+    )
+    write_tool(root, "dear_sum", "platform", "sum", high_cost=True)
     write(root / "core_soul.json", {"identity": "One of the office.", "values": ["care"]})
     return root
 
@@ -91,9 +100,9 @@ def test_a_reload_reaches_the_next_turn_and_a_broken_catalog_changes_nothing(
 
     assert reloaded == {
         "status": "reloaded",
-        "agents": ["clerk", "fresh", "gone"],
+        "agents": ["clerk", "fresh", "gone", "writer"],
         "skills": ["brief"],
-        "tools": [],
+        "tools": ["dear_sum", "shorten"],
         "changed": ["fresh"],
     }
     model.reset(Reply("Fresh."))
@@ -206,3 +215,118 @@ def test_skills_of_the_catalog_are_changed_by_its_files_alone(engine: Engine) ->
 def test_a_skill_that_does_not_fit_is_refused(engine: Engine, body: Any, field: str) -> None:
     refused(engine.post("/skills/create", body), 422, "INVALID_REQUEST", field=field)
     assert [each["name"] for each in engine.client.get("/skills").json()] == ["brief"]
+
+
+def test_skills_are_tools_of_a_turn(engine: Engine, model: Provider, task_id: str) -> None:
+    engine.post("/skills/create", {"name": "greet", "prompt": "Greet {{who}}."})
+    calls = [("c1", "skill__greet", {"who": "Ann {{x}}"}), ("c2", "shorten", {"text": "a long text"})]
+    model.reset(Reply(calls=calls), Reply("One."), Reply("Two."), Reply("Done."))
+
+    found = engine.execute("Hello", task_id, agent="writer")
+
+    engine.client.delete("/skills/greet")
+    assert found[-1].data["output"] == "Done."
+    first, *asked, _ = model.requests
+    names = {tool["function"]["name"] for tool in first["tools"]}
+    assert names == {"skill__brief", "skill__greet", "shorten"}
+    prompts = {request["messages"][-1]["content"] for request in asked}
+    assert prompts == {"Greet Ann {{x}}.", "Brief: a long text"}  # a value is text: no gap of it is filled
+    results = {frame.data["tool"]: frame.data["output"] for frame in found if frame.event == "tool_result"}
+    assert set(results) == {"skill.greet", "shorten"}
+    assert sorted(results.values()) == ["One.", "Two."]
+    told = [frame.data["input_tokens"] for frame in found if frame.event == "usage"]
+    assert len(told) == 4
+    assert found[-1].data["usage"]["input_tokens"] == sum(told)
+
+
+# Calls without a conversation
+
+
+def test_rpc_calls_tools_skills_and_the_memory(engine: Engine, model: Provider) -> None:
+    model.reset(Reply("Short."))
+
+    def result(method: str, **params: Any) -> Any:
+        response = engine.post("/rpc", {"method": method, "params": params})
+        assert response.status_code == 200, response.text
+        assert set(response.json()) == {"result"}
+        return response.json()["result"]
+
+    assert (
+        result("tool.sum", numbers=[1, 2])
+        == engine.post("/rpc", {"method": "tool.sum", "params": {"numbers": [1, 2]}}).json()["result"]
+    )
+    made = result("skill.brief", text="a long text")
+    assert made["output"] == "Short."
+    assert set(made["usage"]) == {"input_tokens", "output_tokens", "cache_hit_tokens"}
+    item = result("memory.write", store="knowledge", content="The Café pays on the 5th.")
+    assert [each["id"] for each in result("memory.search", store="knowledge", query="cafe")] == [item["id"]]
+    assert result("memory.delete", store="knowledge", id=item["id"]) == {"status": "deleted", "id": item["id"]}
+    assert result("memory.soul")["identity"] == "One of the office."
+
+
+def test_what_a_person_would_be_asked_about_is_refused_by_rpc_without_effect(
+    engine: Engine, catalog: Path, model: Provider
+) -> None:
+    model.reset()
+    call = {"method": "tool.dear_sum", "params": {"numbers": [1]}}
+    refused(engine.post("/rpc", call), 403, "PERMISSION_DENIED", rule="high_cost")
+    denied = [{"tool": "knowledge_write", "action": "deny"}, {"tool": "skill.brief", "action": "ask", "rule": "costly"}]
+    policy = write(catalog / "policy.json", denied)
+    assert engine.post("/admin/reload-catalog", {}).status_code == 200
+    try:
+        written = {"method": "tool.knowledge_write", "params": {"content": "Never."}}
+        refused(engine.post("/rpc", written), 403, "PERMISSION_DENIED", rule="policy")
+        asked = {"method": "skill.brief", "params": {"text": "x"}}
+        refused(engine.post("/rpc", asked), 403, "PERMISSION_DENIED", rule="costly")
+    finally:
+        policy.unlink()
+        assert engine.post("/admin/reload-catalog", {}).status_code == 200
+    assert engine.client.get("/memory/knowledge").json()["items"] == []
+    assert model.requests == []
+    assert engine.client.get("/hitl/pending").json()["pending"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "field"),
+    [
+        ({}, 422, "INVALID_REQUEST", "method"),
+        ({"method": "tool.sum", "params": []}, 422, "INVALID_REQUEST", "params"),
+        ({"method": "tool.sum", "params": {"numbers": "x"}}, 422, "INVALID_REQUEST", "params"),
+        ({"method": "tool.sum", "more": 1}, 422, "INVALID_REQUEST", "more"),
+        ({"method": "skill.brief"}, 422, "INVALID_REQUEST", "params"),
+        ({"method": "skill.brief", "params": {"text": "x", "more": 1}}, 422, "INVALID_REQUEST", "params"),
+        ({"method": "memory.search", "params": {"store": "knowledge"}}, 422, "INVALID_REQUEST", "params.query"),
+        ({"method": "memory.write", "params": {"store": "knowledge"}}, 422, "INVALID_REQUEST", "params.content"),
+        ({"method": "memory.write", "params": {"content": "x"}}, 422, "INVALID_REQUEST", "params.store"),
+        ({"method": "tool.nothing"}, 404, "METHOD_NOT_FOUND", None),
+        ({"method": "nothing"}, 404, "METHOD_NOT_FOUND", None),
+        ({"method": "tool.ask_human", "params": {"question": "?"}}, 404, "METHOD_NOT_FOUND", None),
+        ({"method": "skill.nothing"}, 404, "SKILL_NOT_FOUND", None),
+        ({"method": "memory.delete", "params": {"store": "knowledge", "id": "x"}}, 404, "ITEM_NOT_FOUND", None),
+    ],
+)
+def test_rpc_refuses_what_does_not_fit_and_starts_no_run(
+    engine: Engine, body: Any, status: int, code: str, field: str | None
+) -> None:
+    before = engine.client.get("/runs").json()["runs"]
+
+    refused(engine.post("/rpc", body), status, code, field=field)
+
+    assert engine.client.get("/runs").json()["runs"] == before
+
+
+def test_rpc_with_a_key_is_done_once(engine: Engine, model: Provider) -> None:
+    model.reset(Reply("First."), Reply("Second."))
+    body = {"method": "skill.brief", "params": {"text": "x"}}
+
+    first, second = (engine.post("/rpc", body, **{"Idempotency-Key": "rpc-1"}) for _ in range(2))
+
+    assert first.json() == second.json()
+    assert second.headers["idempotency-replayed"] == "true"
+    assert len(model.requests) == 1
+
+
+def test_a_failing_model_is_told_by_its_own_code(engine: Engine, model: Provider) -> None:
+    model.reset(Fault(400, "invalid_request_error", "no"))
+
+    refused(engine.post("/rpc", {"method": "skill.brief", "params": {"text": "x"}}), 502, "LLM_PROVIDER_ERROR")

@@ -232,6 +232,13 @@ async def _record(
     return msgspec.convert(recorded, Outcome)
 
 
+async def call_once(tool: Tool[Any], call: Call, input: Any, secrets: Secrets) -> Outcome:
+    """Call a tool that may run, outside of a turn, and tell what came of it; nothing is recorded."""
+    outcome = await _attempt(tool, call, input, secrets)
+    await _tell(tool, call, outcome)
+    return outcome
+
+
 async def _attempt(tool: Tool[Any], call: Call, input: Any, secrets: Secrets) -> Outcome:
     """Call the tool's function once. What it gives holds no secret of the server."""
     deadline = asyncio.timeout(None if tool.asks else tool.timeout_seconds)

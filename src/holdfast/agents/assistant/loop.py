@@ -28,13 +28,15 @@ from holdfast.agents.assistant.compaction import kept_with
 from holdfast.agents.assistant.delegating import DEPTH_MAX, delegate_tool
 from holdfast.agents.assistant.delegating import NAME as DELEGATE
 from holdfast.agents.assistant.history import detail_of, model_messages, refused_block, user_content
-from holdfast.agents.assistant.kit import ALL, Kit
+from holdfast.agents.assistant.kit import ALL, Kit, Skills
 from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.assistant.planning import INSTRUCTIONS as PLAN
 from holdfast.agents.assistant.planning import notes_of, steps_of
+from holdfast.agents.assistant.prompting import Prompter
 from holdfast.agents.assistant.providers import SILENCE_SECONDS, counts_bytes
 from holdfast.agents.assistant.recalling import recall
 from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel, say_nothing
+from holdfast.agents.assistant.skill_tools import skill_tools_of
 from holdfast.agents.assistant.structured import Shape
 from holdfast.agents.assistant.turn import Turn, usage_of
 from holdfast.agents.mcp import Mcp, remote_tools_of
@@ -74,6 +76,7 @@ class Loop:
         planner: Model[Any] | None = None,
         sub_agents: Mapping[str, str] = NO_AGENTS,
         loop_of: Callable[[str], Loop] | None = None,
+        skills: Skills | None = None,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         """
@@ -93,9 +96,12 @@ class Loop:
         self._planner = planner
         self._sub_agents = sub_agents
         self._loop_of = loop_of
+        self._skills = skills
         self._toolset = RecordedTools(tools)
         self._settings = _settings(model, max_tokens)
         self._limits = limits
+        models = [model] if fallback is None else [model, fallback]
+        self.prompter = Prompter(models, self._settings, sleep=sleep)
         self._sleep = sleep
         self._agent: Agent[Turn, str] = Agent(
             deps_type=Turn,
@@ -117,6 +123,7 @@ class Loop:
         """
         client_tools = await client_tools_of(context, self._client_tools)
         turn = Turn(context, self._tools, client_tools, await self._found_tools(context), self._limits, self._gate)
+        turn.remote_tools |= await skill_tools_of(turn, self._kit, self._skills, self.prompter)
         self._add_delegate(turn)
         history = model_messages(await context.history())
         recalled = await recall(context, self._memory, text)
@@ -140,6 +147,7 @@ class Loop:
         """
         found = await self._found_tools(above.context)
         turn = Turn(above.context, self._tools, {}, found, self._limits, self._gate, above.depth + 1)
+        turn.remote_tools |= await skill_tools_of(turn, self._kit, self._skills, self.prompter)
         self._add_delegate(turn)
         result = await self._respond(turn, task)
         return result, dict(turn.usage)

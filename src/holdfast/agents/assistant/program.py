@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from holdfast.agents.assistant.kit import ALL, Kit
+from holdfast.agents.assistant.kit import ALL, Kit, Skills
 from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, credentials_of, is_offline
 from holdfast.agents.tools import Tool, Tools, builtin_tools, memory_tools
@@ -102,6 +102,7 @@ class AssistantProgram:
         self._gate = Gate()
         self.mcp: Mcp | None = None
         self._kit: Kit = ALL
+        self._skills: Skills | None = None
         self._model, self._key, self._url = model, key, url
         self._fallback, self._planner = fallback, planner
         self._sub_agents: Mapping[str, str] = {}
@@ -122,6 +123,11 @@ class AssistantProgram:
         """Offer the tools of connected MCP servers; called before the first turn. Tools that were given stay alone."""
         if not self._has_own_tools:
             self.mcp = mcp
+
+    def use_skills(self, skills: Skills) -> None:
+        """Offer prompt skills; called before the first turn. Tools that were given stay alone."""
+        if not self._has_own_tools:
+            self._skills = skills
 
     def use_gate(self, gate: Gate) -> None:
         """Have calls decided by the policy and the grants of this one; called before the first turn on a store."""
@@ -159,18 +165,13 @@ class AssistantProgram:
         """
         check_model(name, *self._access_to(name))
 
-    def variant(
-        self, name: str, *, model: str | None, tools: Tools, instructions: str, names: Sequence[str]
-    ) -> AssistantProgram:
+    def variant(self, name: str, *, model: str | None, tools: Tools, instructions: str, kit: Kit) -> AssistantProgram:
         """
         One that shares everything with this one but what is given here; without a model, that too.
-
-        Args:
-            names: tools that it may use where they are found with a turn, patterns among them.
         """
         made = copy.copy(self)
         made.name, made.tools, made._instructions = name, tools, instructions
-        made._kit = Kit(names=tuple(names))
+        made._kit = kit
         made.client_tools = ()
         made._loop, made._loading = None, threading.Lock()
         if model is not None:
@@ -243,6 +244,7 @@ class AssistantProgram:
             planner=planner,
             sub_agents=self._sub_agents,
             loop_of=None if colleague is None else lambda name: colleague(name).preload(),
+            skills=self._skills,
         )
 
 

@@ -8,7 +8,6 @@ recorded, what was emitted is discarded, and the request is made again. Recorded
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +39,7 @@ from holdfast.agents.assistant.history import in_plain_words, with_notes
 from holdfast.agents.assistant.providers import ProviderFailure
 from holdfast.agents.assistant.structured import Shape
 from holdfast.agents.assistant.turn import Turn, usage_of
-from holdfast.agents.assistant.voice import Voice, report_call
+from holdfast.agents.assistant.voice import Voice, report_call, report_usage
 from holdfast.agents.models.media import fitting
 
 
@@ -153,14 +152,7 @@ class RecordedModel(WrapperModel):
         for part in response.parts:
             if isinstance(part, ToolCallPart):
                 await report_call(self._turn, part)
-        await self._report_usage(response, model)
-
-    async def _report_usage(self, response: ModelResponse, model: Model[Any]) -> None:
-        context = self._turn.context
-        await context.event("usage", model=response.model_name or model.model_name, **usage_of(response))
-        # Not in the event: prices change, and what is recorded does not.
-        with contextlib.suppress(LookupError, ValueError, AssertionError):  # the price is not known
-            context.execution.tally.add_cost(context.agent_name, float(response.cost().total_price))
+        await report_usage(self._turn.context, response, model)
 
     # A conversation that is too long
 
@@ -198,7 +190,7 @@ class RecordedModel(WrapperModel):
         for text in transcripts(messages):
             asked = await self._asked(_to_summarize(text), settings, lambda: say_nothing)
             if asked.response is not None:
-                await self._report_usage(asked.response, self._models[asked.place])
+                await report_usage(self._turn.context, asked.response, self._models[asked.place])
                 return asked.response.text or LOST, usage_of(asked.response)
             if asked.failure is None or not asked.failure.is_overflow:
                 break

@@ -4,10 +4,12 @@ What a model's response looks like in the journal: its text and its thinking whi
 
 from __future__ import annotations
 
-from typing import Any, Final
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from pydantic_ai.messages import (
+    ModelResponse,
     ModelResponsePart,
     ModelResponseStreamEvent,
     PartDeltaEvent,
@@ -19,8 +21,12 @@ from pydantic_ai.messages import (
     ThinkingPartDelta,
     ToolCallPart,
 )
+from pydantic_ai.models import Model
 
-from holdfast.agents.assistant.turn import Turn
+from holdfast.agents.assistant.turn import Turn, usage_of
+
+if TYPE_CHECKING:
+    from holdfast.execution.context import Context
 
 _BLOCK_TYPES: Final = {"text": "text", "thinking": "thinking", "tool-call": "tool_use"}
 
@@ -79,6 +85,15 @@ async def report_call(turn: Turn, part: ToolCallPart) -> None:
     if problem is not None:
         code, message = problem
         await turn.context.event("tool_result", tool=name, tool_call_id=part.tool_call_id, error=code, message=message)
+
+
+async def report_usage(context: Context, response: ModelResponse, model: Model[Any]) -> None:
+    """What a request cost."""
+    name = response.model_name or model.model_name
+    await context.event("usage", model=name, **usage_of(response))
+    # Not in the event: prices change, and what is recorded does not.
+    with contextlib.suppress(LookupError, ValueError, AssertionError):  # the price is not known
+        context.execution.tally.add_cost(context.agent_name, float(response.cost().total_price))
 
 
 def _arguments(part: ToolCallPart) -> tuple[dict[str, Any], tuple[str, str] | None]:

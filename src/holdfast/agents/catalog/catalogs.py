@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from holdfast.agents.catalog.equipping import tools_for
+from holdfast.agents.catalog.equipping import kit_for, tools_for
 from holdfast.agents.catalog.model import Catalog, Definition, definition_of
 from holdfast.agents.catalog.program import CatalogProgram
 from holdfast.agents.catalog.reading import Known, read_catalog, refusal
@@ -112,7 +112,7 @@ class Catalogs:
             model=agent.model,
             tools=tools_for(definition, self.base.tools, lambda: self.base.mcp),
             instructions=agent.system_prompt,
-            names=agent.tools,
+            kit=kit_for(definition),
         )
         known = {name: entry.description for name, entry in definition.agents.items()}
         made.use_sub_agents({name: known[name] for name in agent.sub_agents}, lambda name: self._sub(definition, name))

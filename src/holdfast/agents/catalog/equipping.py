@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from holdfast.agents.catalog.model import AgentEntry, Definition, ToolEntry
+from holdfast.agents.assistant.kit import Kit, SkillTool
+from holdfast.agents.catalog.model import Definition, ToolEntry
+from holdfast.agents.prompt_skill import PromptSkill
 from holdfast.agents.tools import Call, Ground, Reason, Tool, ToolError, Tools
 from holdfast.agents.tools.described import DescribedTool, RedeclaredTool
 from holdfast.errors import AssetNotFound, McpConnectionFailed, McpTokenExpired, NotConfigured
@@ -26,14 +28,27 @@ def tools_for(definition: Definition, platform: Tools, mcp: Callable[[], Mcp | N
     return Tools(*found)
 
 
-def skills_declared(definition: Definition) -> list[ToolEntry]:
-    """The tools of the catalog that are prompt skills, of those that the agent names."""
-    agent: AgentEntry = definition.agents[definition.agent]
-    return [
-        entry
+def kit_for(definition: Definition) -> Kit:
+    """What it has beside these."""
+    agent = definition.agents[definition.agent]
+    declared = [
+        skill_tool(entry, definition.skills)
         for name, entry in definition.tools.items()
         if entry.implementation.kind == "skill" and agent.may_use(name)
     ]
+    return Kit(names=agent.tools, skills=definition.skills, skill_tools=declared)
+
+
+def skill_tool(entry: ToolEntry, skills: Mapping[str, PromptSkill]) -> SkillTool:
+    """What a declaration makes of a prompt skill."""
+    return SkillTool(
+        name=entry.name,
+        description=entry.description,
+        schema=entry.input_schema,
+        skill=skills[entry.implementation.ref],
+        requires_permission=entry.requires_permission,
+        high_cost=entry.high_cost,
+    )
 
 
 def declared_tool(entry: ToolEntry, platform: Tools, mcp: Callable[[], Mcp | None]) -> Tool[Any] | None:
@@ -44,23 +59,14 @@ def declared_tool(entry: ToolEntry, platform: Tools, mcp: Callable[[], Mcp | Non
     inner = platform.get(wanted.ref) if wanted.kind == "platform" else None
     if inner is None:
         return None
-    return RedeclaredTool(
-        name=entry.name,
-        description=entry.description,
-        input=inner.input,
-        function=inner.function,
-        requires_permission=entry.requires_permission or inner.requires_permission,
-        rule=inner.rule,
-        high_cost=entry.high_cost or inner.high_cost,
-        uses_files=inner.uses_files,
-        says=inner.says,
-        guard=inner.guard,
-        at_most_once=inner.at_most_once,
-        asks=inner.asks,
-        timeout_seconds=inner.timeout_seconds,
-        schema=entry.input_schema,
-        inner=inner,
-    )
+    same = {name: getattr(inner, name) for name in Tool.__struct_fields__}
+    own = {
+        "name": entry.name,
+        "description": entry.description,
+        "requires_permission": entry.requires_permission or inner.requires_permission,
+        "high_cost": entry.high_cost or inner.high_cost,
+    }
+    return RedeclaredTool(**{**same, **own}, schema=entry.input_schema, inner=inner)
 
 
 def _action(entry: ToolEntry, mcp: Callable[[], Mcp | None]) -> Tool[Any]:

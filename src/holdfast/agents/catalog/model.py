@@ -14,10 +14,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from holdfast.agents.mcp.servers import McpServer
+from holdfast.agents.prompt_skill import SKILL, PromptSkill
 from holdfast.agents.tools.policy import NO_POLICY, Policy
-
-SKILL: Final = "skill."
-"""A prompt skill as a tool is named `skill.<name>`."""
 
 
 class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -34,17 +32,6 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def may_use(self, tool: str) -> bool:
         """Whether its tools include one of this name."""
         return is_named(tool, self.tools)
-
-
-class PromptSkill(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A prompt, with gaps `{{name}}`, and files beside it."""
-
-    name: str
-    description: str = ""
-    category: str = ""
-    prompt: str = ""
-    scripts: Mapping[str, str] = {}
-    capabilities: tuple[str, ...] = ()
 
 
 class Implementation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -14,7 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.agents.catalog.catalogs import Catalogs
-from holdfast.agents.catalog.model import EMPTY, PromptSkill
+from holdfast.agents.catalog.model import EMPTY
+from holdfast.agents.prompt_skill import PromptSkill
 from holdfast.errors import Forbidden, InvalidRequest, PromptSkillNotFound, SkillExists
 from holdfast.memory import Draft, Memory, shown_item
 from holdfast.store.memory import MemoryItem
@@ -58,6 +59,10 @@ class PromptSkills:
             if len(page) < PAGE:
                 return [found[name] for name in sorted(found)]
             before = page[-1].created_at, page[-1].item_id
+
+    async def usable(self, tenant: str, *, custom_only: bool) -> list[PromptSkill]:
+        """By name; without those of the catalog, if so wished."""
+        return [listed.skill for listed in await self.all(tenant) if not custom_only or listed.source == CUSTOM]
 
     async def get(self, tenant: str, name: str) -> PromptSkill:
         """

@@ -20,8 +20,9 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from holdfast.agents.catalog.model import SKILL, AgentEntry, Catalog, PromptSkill, ToolEntry, is_named
+from holdfast.agents.catalog.model import AgentEntry, Catalog, ToolEntry, is_named
 from holdfast.agents.mcp.servers import McpServer, load_servers
+from holdfast.agents.prompt_skill import SKILL, PromptSkill
 from holdfast.agents.tools.policy import NO_POLICY, Policy, load_policy
 from holdfast.errors import CatalogInvalid, NotConfigured
 from holdfast.execution.schema import InvalidSchema, schema_of

@@ -7,15 +7,13 @@ names, so that the model knows a tool as `<server>__<action>`.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from holdfast.agents.tools import Call, Tool, ToolError
-from holdfast.agents.tools.described import DescribedTool
+from holdfast.agents.tools.described import DescribedTool, model_name
 from holdfast.errors import McpConnectionFailed, McpTokenExpired
 
 if TYPE_CHECKING:
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from holdfast.execution.context import Context
 
 KEY: Final = "mcp_tools"
-# What all known providers take.
-MODEL_NAME_MAX: Final = 64
 
 
 class RemoteTool(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +39,7 @@ class RemoteTool(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def model_name(self) -> str:
-        plain = re.sub(r"[^A-Za-z0-9_-]", "_", f"{self.server}__{self.action}")
-        if len(plain) <= MODEL_NAME_MAX:
-            return plain
-        return f"{plain[: MODEL_NAME_MAX - 9]}_{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
+        return model_name(f"{self.server}__{self.action}")
 
 
 async def remote_tools_of(context: Context, mcp: Mcp | None) -> Mapping[str, Tool[Any]]:
@@ -62,11 +55,13 @@ async def remote_tools_of(context: Context, mcp: Mcp | None) -> Mapping[str, Too
     recorded = await context.step(KEY, found, key=KEY, side_effects=False, visible=False)
     tools: dict[str, Tool[Any]] = {}
     for remote in msgspec.convert(recorded, list[RemoteTool]):
-        tools.setdefault(remote.model_name, _tool(mcp, remote))
+        tools.setdefault(remote.model_name, remote_tool(mcp, remote))
     return tools
 
 
-def _tool(mcp: Mcp, remote: RemoteTool) -> Tool[Any]:
+def remote_tool(mcp: Mcp, remote: RemoteTool) -> Tool[Any]:
+    """An action as a tool."""
+
     async def call(call: Call, arguments: Any) -> Any:
         try:
             return await mcp.call(call.context.tenant, remote.ref_id, remote.action, arguments)

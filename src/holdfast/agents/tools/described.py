@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import re
+from typing import Any, Final
 
 from holdfast.agents.tools.tool import Tool, ToolError
 from holdfast.execution.schema import InvalidSchema, schema_of
 
-MISFITS_SHOWN = 5
+MISFITS_SHOWN: Final = 5
+# What all known providers take.
+MODEL_NAME_MAX: Final = 64
 
 
 class DescribedTool(Tool[Any], frozen=True, kw_only=True):
@@ -52,3 +56,11 @@ def check_arguments(schema: dict[str, Any], arguments: dict[str, Any]) -> None:
         return
     if misfits:
         raise ToolError("invalid_input", "; ".join(misfit.text for misfit in misfits[:MISFITS_SHOWN]))
+
+
+def model_name(name: str) -> str:
+    """A name that all providers take, for a tool whose own name they would not; different ones stay different."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    if len(plain) <= MODEL_NAME_MAX:
+        return plain
+    return f"{plain[: MODEL_NAME_MAX - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"

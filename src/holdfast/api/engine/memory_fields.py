@@ -139,9 +139,9 @@ _SOUL: Final[Mapping[str, Check]] = {
 }
 
 
-def written_item(store: str, body: Any, now: int) -> Draft:
-    """The item in the body of a write."""
-    return _draft(store, body, now, "", {})
+def written_item(store: str, body: Any, now: int, path: str = "") -> Draft:
+    """The item in the body of a write; `path` is where it stands, if that is not the whole body."""
+    return _draft(store, body, now, path, {})
 
 
 def imported_item(store: str, value: Any, now: int, path: str) -> Draft:

@@ -7,6 +7,7 @@ Errors as this API shows them: `{"error", "message", "details"?}`, with the code
   + HitlRequired          the task's turn waits for a person
   + HitlInputChanged      the caller saw another input than the one that is asked about
   + NoActiveTurn          there is nothing to cancel
+* ToolTimedOut            a tool that /rpc called took too long
 """
 
 from __future__ import annotations
@@ -88,6 +89,12 @@ class NoActiveTurn(ConflictError):
     code = "no_active_turn"
 
 
+class ToolTimedOut(HoldfastError):
+    """A tool that was called without a conversation took too long. What it did until then stays done."""
+
+    code = "tool_timeout"
+
+
 # The first class that fits decides. `None` for a code: that of the error, in upper case.
 _ANSWERS: Final[tuple[tuple[type[HoldfastError], int, str | None], ...]] = (
     (http.MalformedBody, 400, "MALFORMED_JSON"),
@@ -138,6 +145,7 @@ _ANSWERS: Final[tuple[tuple[type[HoldfastError], int, str | None], ...]] = (
     (MigrationRequired, 503, "MIGRATION_REQUIRED"),
     (ModelRateLimited, 429, "LLM_RATE_LIMITED"),
     (ModelTimedOut, 504, "LLM_TIMEOUT"),
+    (ToolTimedOut, 504, "TOOL_TIMEOUT"),
     (ContextOverflow, 422, "CONTEXT_OVERFLOW"),
     (ModelFailed, 502, "LLM_PROVIDER_ERROR"),
     (InvalidOutput, 422, "OUTPUT_INVALID"),

@@ -10,6 +10,7 @@ from holdfast.api.engine import (
     feedback,
     memory,
     memory_operations,
+    rpc,
     skills,
     skills_operations,
 )
@@ -35,6 +36,7 @@ def engine() -> Api:
             *feedback.HANDLERS,
             *assets.HANDLERS,
             *skills.HANDLERS,
+            *rpc.HANDLERS,
         ),
         render=render,
         body_max=BODY_BYTES_MAX,

@@ -8,7 +8,8 @@ from typing import Any, Final
 import msgspec
 from litestar import delete, get, post, put
 
-from holdfast.agents.catalog import PromptSkill, PromptSkills
+from holdfast.agents.catalog import PromptSkills
+from holdfast.agents.prompt_skill import PromptSkill
 from holdfast.api.engine.fields import read_object
 from holdfast.api.engine.skill_fields import changed_fields, new_skill
 from holdfast.api.http import asgi

@@ -1,4 +1,4 @@
-"""What the calls under `/skills` and `/admin` take and answer, for the OpenAPI document. Data alone."""
+"""What the calls under `/skills`, `/rpc` and `/admin` take and answer, for the OpenAPI document. Data alone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from holdfast.api.engine.operations import CLOSED, IDEMPOTENCY
 from holdfast.api.http.operations import (
+    ANYTHING,
+    OBJECT,
     TEXT,
     Answers,
     Body,
@@ -103,6 +105,21 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             )
         },
         refusals=(404, 409, 507),
+    ),
+    "POST /rpc": Operation(
+        parameters=(IDEMPOTENCY,),
+        body=Body(
+            object_of("method", method={"type": "string", "minLength": 1, "maxLength": 255}, params=OBJECT) | CLOSED,
+            {"method": "skill.daily-report", "params": {"day": "Monday"}},
+        ),
+        answers={
+            200: Answers(
+                "What it gave.",
+                object_of("*", result=ANYTHING),
+                {"result": {"output": "…", "usage": {"input_tokens": 12, "output_tokens": 3, "cache_hit_tokens": 0}}},
+            )
+        },
+        refusals=(401, 404, 409, 502, 504, 507),
     ),
     "POST /admin/reload-catalog": Operation(
         parameters=(IDEMPOTENCY,),

@@ -12,7 +12,7 @@ import msgspec
 from litestar import Request
 
 from holdfast.access import Access
-from holdfast.agents.catalog import Catalogs, PromptSkills
+from holdfast.agents.catalog import CallingProgram, Catalogs, PromptSkills
 from holdfast.agents.mcp import Mcp
 from holdfast.agents.skill.lookup import Lookup
 from holdfast.agents.tools.gate import Gate
@@ -60,6 +60,7 @@ class Services(msgspec.Struct, kw_only=True):
     gate: Gate | None = None  # of the assistant's tools; set before `opened`
     catalog: Catalogs | None = None  # set before `opened`; None: the settings name none
     prompt_skills: PromptSkills | None = None  # set before `opened`
+    calling: CallingProgram | None = None  # of /rpc; set before `opened`; None: there is no assistant
     library: Lookup | None = None  # of skills and capabilities; set before `opened`
     notices: tuple[str, ...] = ()  # what the store cannot keep of what is promised, as its user allowed
 
