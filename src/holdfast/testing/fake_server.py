@@ -2,7 +2,7 @@
 A server inside of the test's process: the real one, on a store in a temporary folder, reached without a socket.
 
     with FakeServer(scripted("greeter", Token("Hel"), Token("lo"))) as server:
-        async with AsyncRunsClient(server.url, api_key=server.key, transport=server.transport()) as client:
+        async with AsyncRunsClient(server.url, server.key, transport=server.transport()) as client:
             ...
 
 Journal, projections, errors and restarts are those of a real server, because they are its code. What is made up is the
