@@ -122,7 +122,7 @@ def test_a_hundred_hostile_calls_do_no_harm_and_each_leaves_an_event(world: Worl
     # Nothing was told: what is searched for stands in no result but as a part of the call that searched for it.
     for call_id, result in results.items():
         told = result.get("output", "") + result.get("message", "")
-        for canary in (FOREIGN, PROVIDER_KEY, VARIABLE, KEY, "reached\n"):
+        for canary in (FOREIGN, PROVIDER_KEY, VARIABLE, KEY, "reached"):
             assert canary not in told, (calls[int(call_id[1:])], told[:2000])
     _assert_untold(world, turn_id)
 
