@@ -265,15 +265,14 @@ def _bounded(call: Call, value: Any, secrets: Secrets = NO_SECRETS) -> Outcome:
     """A result that a model and an event can take: JSON, and cut if it is long and its tool has not seen to that."""
     cut = value if isinstance(value, Cut) else None
     value = value if cut is None else cut.value
-    # Before it is cut, so that no part of a secret is left; what is no JSON value fails below.
-    value = secrets.value(value)
-    data = encode_result(value, what="the tool's result")
-    text = value if isinstance(value, str) else data.decode()
+    # Before it is cut, so that no part of a secret is left.
+    clean = secrets.value(msgspec.json.decode(encode_result(value, what="the tool's result")))
     if cut is not None:
-        return Outcome(call.tool_call_id, output=msgspec.json.decode(data), truncated=cut.truncated)
+        return Outcome(call.tool_call_id, output=clean, truncated=cut.truncated)
+    text = clean if isinstance(clean, str) else msgspec.json.encode(clean).decode()
     if len(text) > OUTPUT_CHARACTERS_MAX:
         return Outcome(call.tool_call_id, output=text[:OUTPUT_CHARACTERS_MAX], truncated=True)
-    return Outcome(call.tool_call_id, output=msgspec.json.decode(data))
+    return Outcome(call.tool_call_id, output=clean)
 
 
 def _recorded(outcome: Outcome) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import os
+import secrets
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -18,7 +19,8 @@ import msgspec
 
 _MOUNT: Final = Path("/sys/fs/cgroup")
 _LEFT: Final[list[Path]] = []
-_NUMBERS: Final = itertools.count(1)
+PREFIX: Final = "holdfast-shell-"
+LEFT_SECONDS: Final = 3600.0
 
 # Enters the groups in front of `--`, then becomes the command behind it.
 _ENTER: Final = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 125; shift; done; shift; exec "$@"'
@@ -64,7 +66,7 @@ def caged(*, memory_bytes: int, processes: int) -> Iterator[Cage | None]:
 
 
 def _made(memory_bytes: int, processes: int) -> Cage | None:
-    name = f"holdfast-{os.getpid()}-{next(_NUMBERS)}"
+    name = f"{PREFIX}{secrets.token_hex(8)}"
     made: list[Path] = []
     try:
         for kind in kinds():
@@ -106,12 +108,17 @@ def _own_groups() -> dict[str, Path]:
 
 
 def _usable(*kinds: Kind) -> tuple[Kind, ...]:
-    """These, if groups can be made of each and both limits are among theirs; else none."""
+    """These, if groups can be made of each and both limits are among theirs; else none. Old ones are cleared away."""
     with contextlib.suppress(OSError):
         for kind in kinds:
-            probe = kind.parent / f"holdfast-{os.getpid()}-0"
+            probe = kind.parent / f"{PREFIX}{secrets.token_hex(8)}"
             probe.mkdir()
             probe.rmdir()
+            for left in kind.parent.glob(f"{PREFIX}*"):
+                # No command takes so long: its server was killed. One with processes in it could not be removed.
+                if left.stat().st_mtime < time.time() - LEFT_SECONDS:
+                    with contextlib.suppress(OSError):
+                        left.rmdir()
         if any(kind.memory for kind in kinds) and any(kind.processes for kind in kinds):
             return kinds
     return ()
