@@ -87,7 +87,8 @@ def _where(query: RunQuery) -> tuple[str, list[Any]]:
         conditions.append(f"({' OR '.join(['substr(r.agent, 1, length(?)) = ?'] * len(query.agent_prefixes))})")
         values += [prefix for prefix in query.agent_prefixes for _ in range(2)]
     if query.asks_person is not None:
-        conditions.append(f"{'' if query.asks_person else 'NOT '}EXISTS ({SQL['asks_person']})")
+        asking = SQL["asks_person"]
+        conditions.append(f"{'' if query.asks_person else 'NOT '}EXISTS ({asking})")
     return " AND ".join(conditions) or "true", values
 
 
