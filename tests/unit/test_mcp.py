@@ -13,8 +13,11 @@ import pytest
 from holdfast.agents.mcp import Mcp, McpServer, Pending, RemoteTool, load_servers
 from holdfast.agents.mcp.circuit import FAILURES_MAX, OPEN_SECONDS, Circuits
 from holdfast.agents.mcp.oauth import Tokens, challenge_of
+from holdfast.agents.mcp.remote import remote_tool
 from holdfast.agents.mcp.servers import OAuth
 from holdfast.agents.mcp.vault import Credential, Vault
+from holdfast.agents.tools.egress import Egress
+from holdfast.agents.tools.policy import Allowed, Ask, decide
 from holdfast.clock import HeldClock
 from holdfast.errors import AssetNotFound, InvalidState, McpConnectionFailed, NotConfigured
 from holdfast.ids import SeededIds
@@ -239,3 +242,18 @@ def test_models_know_tools_by_names_that_every_provider_takes(action: str) -> No
     assert tool.model_name.isascii()
     assert tool.model_name.replace("_", "").replace("-", "").isalnum()
     assert len(tool.model_name) <= 64
+
+
+async def test_an_action_of_a_server_that_is_not_in_the_egress_list_is_asked_about() -> None:
+    mcp = World().mcp
+    tool = remote_tool(mcp, RemoteTool(ref_id="r", server="x", action="a", description="", schema={}))
+
+    found = []
+    for entries in ([], ["x.example"], ["y.example"]):
+        mcp.egress = Egress(entries)
+        found.append(decide(tool, {}))
+
+    assert [type(one) for one in found] == [Allowed, Allowed, Ask]
+    asked = found[2]
+    assert isinstance(asked, Ask)
+    assert (asked.rule, asked.grant.host, asked.may_remember) == ("egress", "x.example", True)
