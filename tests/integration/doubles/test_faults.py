@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 import pytest
 
+from holdfast.agents.assistant import AssistantProgram
 from holdfast.testing import Ask, Drop, FakeServer, Restart, Return, Step, Token, Wait, scripted
+from holdfast.testing.model import Calls, Says, ScriptedModel
 from tests.support.sse import frames
 
 
@@ -189,3 +191,16 @@ async def test_scripts_see_their_inputs_and_many_clients_one_run(fake_server: St
 async def test_what_cannot_start_says_why() -> None:
     with pytest.raises(Exception, match="two agents are named"), FakeServer(TALE, scripted("tale")):
         pass
+
+
+async def test_an_assistant_remembers_on_its_store_after_a_restart(fake_server: Start, connect: Connect) -> None:
+    model = ScriptedModel([Calls("knowledge_write", {"content": "Tea is green."})], [Says("Noted.")])
+    server = fake_server(AssistantProgram(model), settings={"HOLDFAST_LEARNING": "false"})
+    client = connect(server)
+    for task_id in ("before", "after"):
+        reply = await client.post("/execute", json={"task_id": task_id, "message": "Tea is green."})
+        assert '"error"' not in reply.text
+        await asyncio.to_thread(server.restart)
+
+    found = (await client.get("/memory/knowledge")).json()["items"]
+    assert [item["content"] for item in found] == ["Tea is green.", "Tea is green."]

@@ -97,6 +97,7 @@ class AssistantProgram:
         self.name = name
         self.tools = builtin_tools(limits.hitl_expires_seconds) if tools is None else tools
         self._has_own_tools = tools is not None
+        self._offered: set[str] = set()
         self._memory: Memory | None = None
         self._learn: Learn | None = None
         self._gate = Gate()
@@ -135,11 +136,16 @@ class AssistantProgram:
         self._loop = None  # one that was made for another store
 
     def use_tools(self, tools: Iterable[Tool[Any]]) -> None:
-        """Offer these tools too; called before the first turn. Tools that were given are not added to."""
+        """
+        Offer these tools too; called before the first turn on a store. Tools that were given are not added to, and of those
+        that were offered here before, for another store, the new ones take the place.
+        """
         if not self._has_own_tools:
             for tool in tools:
-                if self.tools.get(tool.name) is None:
-                    self.tools.add(tool)
+                if self.tools.get(tool.name) is None or tool.name in self._offered:
+                    self.tools.put(tool)
+                    self._offered.add(tool.name)
+            self._loop = None  # one that was made for another store
 
     def use_memory(self, memory: Memory) -> None:
         """Remember, from the next turn on; called before the first one. Tools that were given are not added to."""

@@ -132,6 +132,10 @@ class Tools:
             raise ValueError(f"there is a tool {tool.name!r} already")
         self._tools[tool.name] = tool
 
+    def put(self, tool: Tool[Any]) -> None:
+        """Offer this one, in place of the one that has its name."""
+        self._tools[tool.name] = tool
+
     def get(self, name: str) -> Tool[Any] | None:
         return self._tools.get(name)
 
