@@ -111,8 +111,7 @@ def add_catalog(programs: Registry, catalogs: Catalogs, runs: Runs, mcp: Mcp, ga
         mcp.servers_known, gate.policy = catalog.servers, catalog.policy
         runs.default_agent = programs.default
 
-    catalogs.listeners.append(take)
-    take(catalogs.current)
+    catalogs.listen(take)
 
 
 def assistants_of(programs: Registry) -> list[AssistantProgram]:

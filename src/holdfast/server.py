@@ -349,6 +349,9 @@ class Server:
         self._services.opened = runs
         self._let_in_cli()
         self._tasks.append(asyncio.create_task(self._prune_forever(), name="retention"))
+        if self._programs.catalog is not None and info.kind != EMBEDDED:
+            following = self._programs.catalog.follow(self._store, self._clock)
+            self._tasks.append(asyncio.create_task(following, name="catalog"))
         return journal, worker
 
     def _make_worker(self, journal: Journal) -> Worker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from holdfast.agents.catalog.model import definition_of
 from holdfast.agents.catalog.reading import Known
 from holdfast.agents.registry import Registry, registry_with
 from holdfast.agents.tools import MEMORY_TOOLS, memory_tools
-from holdfast.errors import CatalogInvalid, ModelNotConfigured
+from holdfast.clock import HeldClock
+from holdfast.errors import AgentNotFound, CatalogInvalid, ModelNotConfigured
 from holdfast.memory import Memory
+from holdfast.model import Record
 from tests.support.catalogs import write, write_agent, write_skill, write_tool
 
 KNOWN = Known(tools=("sum", "ask_human"), agents=("served",))
@@ -203,7 +206,7 @@ def test_a_reload_takes_all_or_nothing(tmp_path: Path) -> None:
     write_skill(tmp_path, "brief")
     catalogs = Catalogs(str(tmp_path), AssistantProgram())
     heard: list[Catalog] = []
-    catalogs.listeners.append(heard.append)
+    catalogs.listen(heard.append)
     before = catalogs.current
     write_agent(tmp_path, "one", "Changed.")
     write_agent(tmp_path, "three")
@@ -213,7 +216,7 @@ def test_a_reload_takes_all_or_nothing(tmp_path: Path) -> None:
         catalogs.reload()
 
     assert catalogs.current is before
-    assert heard == []
+    assert heard == [before]
     broken.unlink()
     (tmp_path / "agents" / "two" / "agent.json").unlink()
     (tmp_path / "agents" / "two" / "prompt.md").unlink()
@@ -223,5 +226,58 @@ def test_a_reload_takes_all_or_nothing(tmp_path: Path) -> None:
     assert found.changed == ["one", "three", "two"]
     assert catalogs.listed() == ["one", "three"]
     assert set(catalogs.names()) == {"one", "two", "three"}  # whose runs may not be over
-    assert heard == [catalogs.current]
+    assert heard == [before, catalogs.current]
     assert catalogs.reload().changed == []
+
+
+class Records:
+    """The part of a store that catalogs use."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str, str], Record] = {}
+
+    async def put_records(self, records: Sequence[Record]) -> None:
+        self._kept |= {(record.tenant, record.kind, record.name): record for record in records}
+
+    async def record(self, tenant: str, kind: str, name: str) -> Record | None:
+        return self._kept.get((tenant, kind, name))
+
+    async def records(self, kind: str, *, tenant: str) -> list[Record]:
+        return [record for key, record in self._kept.items() if key[:2] == (tenant, kind)]
+
+
+async def test_a_reload_reaches_the_other_processes_of_the_store(tmp_path: Path) -> None:
+    write_agent(tmp_path, "one")
+    store: Any = Records()
+    clock = HeldClock()
+    told, other = (Catalogs(str(tmp_path), AssistantProgram()) for _ in range(2))
+    write_agent(tmp_path, "two")
+    await other.look(store, clock)
+    assert other.listed() == ["one"]  # nobody was told to reload
+
+    told.reload()
+    await told.tell(store, clock)
+    await other.look(store, clock)
+
+    assert other.listed() == ["one", "two"]
+    kept = other.current
+    await other.look(store, clock)
+    assert other.current is kept  # once for each reload
+
+
+async def test_agents_that_a_former_process_served_still_execute_their_runs(tmp_path: Path) -> None:
+    agent = write_agent(tmp_path, "one")
+    store: Any = Records()
+    await Catalogs(str(tmp_path), AssistantProgram()).remember(store, HeldClock())
+    (agent.parent / "prompt.md").unlink()
+    agent.unlink()
+    agent.parent.rmdir()
+    later = Catalogs(str(tmp_path), AssistantProgram())
+    assert later.names() == []
+
+    await later.remember(store, HeldClock())
+
+    assert (later.names(), later.listed()) == (["one"], [])
+    program: Any = later.get("one")
+    with pytest.raises(AgentNotFound):
+        await program.definition()

@@ -7,19 +7,21 @@ with; so an agent that is gone from the catalog still executes its runs, but sta
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import structlog
 
 from holdfast.agents.catalog.equipping import kit_for, tools_for
 from holdfast.agents.catalog.model import Catalog, Definition, definition_of
 from holdfast.agents.catalog.program import CatalogProgram
 from holdfast.agents.catalog.reading import Known, read_catalog, refusal
 from holdfast.agents.tools import MEMORY_TOOLS, SERVER_TOOLS
-from holdfast.errors import AgentNotFound
+from holdfast.errors import AgentNotFound, CatalogInvalid, StoreError
 from holdfast.model import Record
 
 if TYPE_CHECKING:
@@ -28,10 +30,16 @@ if TYPE_CHECKING:
     from holdfast.execution.program import Program
     from holdfast.store.base import Store
 
+log = structlog.get_logger(__name__)
+
 # Of those that were used last: each has a model and some tools.
 ASSISTANTS_MAX: Final = 256
 
 KIND: Final = "catalog_agent"
+# Says when the catalog was last loaded again, whichever process was told to.
+RELOAD_KIND: Final = "catalog_reload"
+RELOAD_NAME: Final = "catalog"
+FOLLOW_SECONDS: Final = 2.0
 _NO_TENANT: Final = ""
 
 
@@ -67,7 +75,8 @@ class Catalogs:
         self.directory = directory
         self.base = base
         self.taken = frozenset(taken)
-        self.listeners: list[Callable[[Catalog], None]] = []
+        self._listener: Callable[[Catalog], None] | None = None
+        self._reloaded_at: bytes | None = None  # the last reload that this process knows of
         self._needed = needed
         self._lock = threading.Lock()  # one reloads at a time
         self._former: dict[str, CatalogProgram] = {}
@@ -138,11 +147,63 @@ class Catalogs:
             gone = {name: self._gone(name) for name in self._programs if name not in programs}
             self._former = {**self._former, **gone}
             self._definitions, self._programs, self.current = definitions, programs, catalog
-            for listener in self.listeners:
-                listener(catalog)
+            if self._listener is not None:
+                self._listener(catalog)
         changed = [*_changed(before.agents, catalog.agents), *_changed(before.skills, catalog.skills)]
         changed += _changed(before.tools, catalog.tools)
         return Reloaded(list(catalog.agents), list(catalog.skills), list(catalog.tools), list(dict.fromkeys(changed)))
+
+    def listen(self, listener: Callable[[Catalog], None]) -> None:
+        """Have somebody told of the catalog, now and after each reload; on a new store, in the place of who was before."""
+        self._listener = listener
+        with self._making:
+            self._assistants.clear()  # those that were made for another store
+        listener(self.current)
+
+    async def tell(self, store: Store, clock: Clock) -> None:
+        """Have the other processes of the store load their catalog again, too."""
+        now = clock.now()
+        self._reloaded_at = str(now).encode()
+        record = Record(
+            kind=RELOAD_KIND,
+            tenant=_NO_TENANT,
+            name=RELOAD_NAME,
+            body=self._reloaded_at,
+            created_at=now,
+            updated_at=now,
+        )
+        await store.put_records([record])
+
+    async def follow(self, store: Store, clock: Clock) -> None:
+        """Look again and again whether another process was told to reload, until it is cancelled."""
+        self._reloaded_at = await self._last_reload(store)
+        while True:
+            await asyncio.sleep(FOLLOW_SECONDS)
+            try:
+                await self.look(store, clock)
+            except StoreError as exc:
+                log.warning("catalog_not_followed", reason=exc.code)  # it is looked at again
+
+    async def look(self, store: Store, clock: Clock) -> None:
+        """
+        Load the catalog again if another process was told to. What does not fit here is logged, and this process goes on
+        with what it has.
+        """
+        last = await self._last_reload(store)
+        if last == self._reloaded_at:
+            return
+        try:
+            found = await asyncio.to_thread(self.reload)
+        except CatalogInvalid as exc:
+            log.warning("catalog_not_reloaded", errors=list(exc.errors))
+        else:
+            await self.remember(store, clock)
+            log.info("catalog_reloaded", changed=found.changed)
+        self._reloaded_at = last
+
+    async def _last_reload(self, store: Store) -> bytes | None:
+        record = await store.record(_NO_TENANT, RELOAD_KIND, RELOAD_NAME)
+        return None if record is None else record.body
 
     async def remember(self, store: Store, clock: Clock) -> None:
         """

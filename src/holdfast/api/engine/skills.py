@@ -94,7 +94,9 @@ async def reload_catalog(request: Call) -> asgi.Answer:
         if catalog is None:
             raise NotConfigured("the server has no catalog: set HOLDFAST_CATALOG", setting="HOLDFAST_CATALOG")
         found = await asyncio.to_thread(catalog.reload)
-        await catalog.remember(request.runs.store, request.services.clock)
+        store, clock = request.runs.store, request.services.clock
+        await catalog.remember(store, clock)
+        await catalog.tell(store, clock)
         request.services.default_agent = request.runs.default_agent
         return json_reply({"status": "reloaded", **msgspec.to_builtins(found)})
 
