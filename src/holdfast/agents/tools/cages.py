@@ -6,6 +6,7 @@ and where there are no control groups, `processes.py` looks by itself.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
@@ -20,6 +21,7 @@ import msgspec
 _MOUNT: Final = Path("/sys/fs/cgroup")
 _LEFT: Final[list[Path]] = []
 PREFIX: Final = "holdfast-shell-"
+LATER_SECONDS: Final = 1.0
 LEFT_SECONDS: Final = 3600.0
 
 # Enters the groups in front of `--`, then becomes the command behind it.
@@ -46,12 +48,19 @@ class Cage:
         return ["sh", "-c", _ENTER, "sh", *files, "--", *inner]
 
     def remove(self) -> None:
-        """Remove the groups; one that is busy for a moment, after its last process was killed, with the next ones."""
+        """Remove the groups; those that are busy for a moment, after their last process was killed, a little later."""
         _LEFT.extend(self._directories)
-        for directory in list(_LEFT):
-            with contextlib.suppress(OSError):
-                directory.rmdir()
-                _LEFT.remove(directory)
+        _sweep()
+        if _LEFT:
+            with contextlib.suppress(RuntimeError):  # without a loop they go with the next ones
+                asyncio.get_running_loop().call_later(LATER_SECONDS, _sweep)
+
+
+def _sweep() -> None:
+    for directory in list(_LEFT):
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+            _LEFT.remove(directory)
 
 
 @contextlib.contextmanager
