@@ -315,6 +315,29 @@ def test_rpc_refuses_what_does_not_fit_and_starts_no_run(
     assert engine.client.get("/runs").json()["runs"] == before
 
 
+@pytest.mark.parametrize(
+    ("method", "params", "rule"),
+    [
+        ("tool.write_file", {"path": "/etc/holdfast-test", "content": "x"}, "outside_roots"),
+        ("tool.read_file", {"path": "/etc/passwd"}, "outside_roots"),
+        ("tool.bash", {"command": "rm -rf /srv/old"}, "destructive_shell"),
+        ("tool.web_fetch", {"url": "http://127.0.0.1:1/"}, "address_refused"),
+    ],
+)
+def test_rpc_lets_nothing_out_of_its_bounds(engine: Engine, method: str, params: Any, rule: str) -> None:
+    refused(engine.post("/rpc", {"method": method, "params": params}), 403, "PERMISSION_DENIED", rule=rule)
+
+    assert not Path("/etc/holdfast-test").exists()
+
+
+def test_rpc_works_while_the_model_library_is_loaded(tmp_path: Path) -> None:
+    """The first call of a server comes while its assistant is made in another thread."""
+    with running_server(tmp_path, agents=None, environment=SERVED, fresh=True) as server, server.client() as client:
+        done = client.post("/rpc", json={"method": "tool.sum", "params": {"numbers": [1, 2]}}, timeout=60)
+
+    assert (done.status_code, done.json()) == (200, {"result": 3})
+
+
 def test_rpc_with_a_key_is_done_once(engine: Engine, model: Provider) -> None:
     model.reset(Reply("First."), Reply("Second."))
     body = {"method": "skill.brief", "params": {"text": "x"}}

@@ -68,11 +68,7 @@ async def rpc(request: Call) -> asgi.Answer:
     require(found, "method")
     method, params = found["method"], found.get("params", {})
     remembered = _MEMORY.get(method)
-    if remembered is not None:
-        prepared = remembered(request, params)
-    else:
-        await _check(request, method, params)
-        prepared = _calling(request, method, params)
+    prepared = _calling(request, method, params) if remembered is None else remembered(request, params)
 
     async def work() -> Reply:
         return json_reply({"result": await prepared()})
@@ -159,6 +155,7 @@ def _calling(request: Call, method: str, params: dict[str, Any]) -> Work:
     runs, caller = request.runs, request.caller
 
     async def work() -> Any:
+        await _check(request, method, params)
         start = StartRequest(agent=NAME, input={"method": method, "params": params}, timeout_seconds=CALL_SECONDS)
         started = await runs.start(caller, start)
         run = await runs.wait(caller, started.run.run_id, timeout=CALL_SECONDS + GRACE_SECONDS, until_waiting=False)
