@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from pydantic_ai.messages import ModelMessage, ModelResponse, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, DeltaThinkingPart, DeltaToolCall, FunctionModel
+from pydantic_ai.profiles import ModelProfile
 
 
 class Says(msgspec.Struct, frozen=True):
@@ -37,6 +38,13 @@ class Calls(msgspec.Struct, frozen=True):
     id: str = "c1"
 
 
+# It takes whatever it is asked with.
+_PROFILE: Final[ModelProfile] = {
+    "supports_thinking": True,
+    "supports_json_schema_output": True,
+    "supports_json_object_output": True,
+}
+
 Piece = Says | Thinks | Calls | Exception
 Response = Sequence[Piece]
 
@@ -50,7 +58,7 @@ class ScriptedModel(FunctionModel):
     """
 
     def __init__(self, *script: Response, retried: dict[int, list[Response]] | None = None) -> None:
-        super().__init__(stream_function=self._respond, model_name="scripted", profile={"supports_thinking": True})
+        super().__init__(stream_function=self._respond, model_name="scripted", profile=_PROFILE)
         self.script = script
         self.parts: dict[str, Sequence[Response]] = {}  # the script of a turn with this message: of a part of the work
         self.thinking: list[Any] = []  # of each request, how long it was to think
