@@ -132,6 +132,8 @@ def test_a_key_finds_nothing_of_another_tenant(
     engine.post("/memory/knowledge", {"id": canary, "content": canary, "subject": canary}).raise_for_status()
     given = engine.post("/feedback", {"task_id": task_id, "feedback_type": "positive", "comment": canary})
     assert given.status_code == 201
+    made = engine.post("/skills/create", {"name": canary, "prompt": canary})
+    assert made.status_code == 201, made.text
     with server.client() as client:
         other = open_with(make_key(client, "admin", f"t{uuid.uuid4().hex[:8]}")[1])
     task = f"/tasks/{_quoted(task_id)}"
@@ -141,6 +143,8 @@ def test_a_key_finds_nothing_of_another_tenant(
         other.get("/execute/replay", params={"follow": 0}),
         other.post("/memory/knowledge/search", json={"query": canary}),
         other.get("/assets/connections"),
+        other.get("/skills"),
+        other.post("/rpc", json={"method": "memory.search", "params": {"store": "knowledge", "query": canary}}),
     ]
     unknown: list[tuple[httpx.Response, str]] = [
         (other.get(task), "TASK_NOT_FOUND"),
@@ -152,6 +156,10 @@ def test_a_key_finds_nothing_of_another_tenant(
         (other.post("/feedback", json={"task_id": task_id, "feedback_type": "positive"}), "TASK_NOT_FOUND"),
         (other.get(f"/memory/knowledge/{canary}"), "ITEM_NOT_FOUND"),
         (other.delete(f"/memory/knowledge/{canary}"), "ITEM_NOT_FOUND"),
+        (other.delete(f"{task}/grants"), "TASK_NOT_FOUND"),
+        (other.get(f"/skills/{canary}"), "SKILL_NOT_FOUND"),
+        (other.put(f"/skills/{canary}", json={"prompt": "x"}), "SKILL_NOT_FOUND"),
+        (other.delete(f"/skills/{canary}"), "SKILL_NOT_FOUND"),
     ]
 
     for answer in lists:
