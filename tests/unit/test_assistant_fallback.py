@@ -19,9 +19,9 @@ from holdfast.agents.assistant.loop import Loop
 from holdfast.agents.models import ModelFailed, ModelTimedOut, build_model
 from holdfast.agents.tools import builtin_tools
 from holdfast.errors import BudgetExceeded
+from holdfast.testing.model import Calls, Says, ScriptedModel
 from tests.support.one_run import Died, OneRun
 from tests.support.providers import PROTOCOLS, Fault, Reply, provider
-from tests.support.scripted_model import Calls, Says, ScriptedModel
 from tests.unit.test_assistant_turn import HELLO, Waits
 
 DOWN = ModelServerError("main", "down")

@@ -15,8 +15,8 @@ from holdfast.agents.models import build_model
 from holdfast.errors import InvalidOutput
 from holdfast.execution.given import OUTPUT_SCHEMA, given_step
 from holdfast.execution.program import Result
+from holdfast.testing.model import Calls, Says, ScriptedModel
 from tests.support.one_run import Died, OneRun
-from tests.support.scripted_model import Calls, Says, ScriptedModel
 from tests.unit.test_assistant_turn import assistant
 
 CITY = {
