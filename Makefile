@@ -22,7 +22,7 @@ run: setup ## start the server on SQLite with the built-in assistant; the first 
 	@exec $(bin)/holdfast serve
 
 test: setup ## all tests except the long fault campaigns; ARGS="-k name" narrows them
-	@$(bin)/pytest -n 3 --dist loadfile -m "not faults" $(ARGS)
+	@$(bin)/pytest -n 4 --dist loadfile -m "not faults" $(ARGS)
 
 check: setup ## format, lint, types, layers, generated files: changes nothing
 	$(bin)/ruff format --check .
