@@ -16,12 +16,12 @@ from typing import Any, Final
 import msgspec
 from pydantic_ai import Agent, TextOutput, capture_run_messages
 from pydantic_ai.exceptions import AgentRunError, ContentFilterError, OutputTokenLimitExceeded
-from pydantic_ai.messages import ModelMessage, ModelRequest, UserPromptPart
-from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models import Model
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.settings import ModelSettings
 
-from holdfast.agents.assistant.attempts import Form, Sleep, ask_first_that_answers
+from holdfast.agents.assistant.attempts import Sleep
 from holdfast.agents.assistant.callers_tools import client_tools_of
 from holdfast.agents.assistant.calls import RETRIES_MAX, RecordedTools
 from holdfast.agents.assistant.compaction import kept_with
@@ -35,10 +35,10 @@ from holdfast.agents.assistant.planning import notes_of, steps_of
 from holdfast.agents.assistant.prompting import Prompter
 from holdfast.agents.assistant.providers import SILENCE_SECONDS, counts_bytes
 from holdfast.agents.assistant.recalling import recall
-from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel, say_nothing
+from holdfast.agents.assistant.requests import IterationsExhausted, RecordedModel
 from holdfast.agents.assistant.skill_tools import skill_tools_of
 from holdfast.agents.assistant.structured import Shape
-from holdfast.agents.assistant.turn import Turn, usage_of
+from holdfast.agents.assistant.turn import Turn
 from holdfast.agents.mcp import Mcp, remote_tools_of
 from holdfast.agents.models.failures import ModelFailed
 from holdfast.agents.tools import Call, Tool, Tools
@@ -216,24 +216,15 @@ class Loop:
         planner, context = self._planner, turn.context
         if planner is None or not text or context.given(DIRECT):
             return None
-
-        async def plan() -> dict[str, Any]:
-            request = ModelRequest(parts=[UserPromptPart(content=text)], instructions=PLAN)
-            form: Form = ([request], ModelRequestParameters())
-            asked = await ask_first_that_answers(
-                context, [planner], lambda _: [form], self._settings, lambda: say_nothing, self._sleep
-            )
-            if asked.response is None:
-                return {"steps": [], "usage": None}  # without a plan the work is done all the same
-            usage, steps = usage_of(asked.response), steps_of(asked.response.text or "")
-            await context.event("usage", model=asked.response.model_name or planner.model_name, **usage)
-            await context.emit("plan", {"steps": steps})
-            return {"steps": steps, "usage": usage}
-
-        recorded = await context.step("plan", plan, key="plan", visible=False)
-        if recorded["usage"] is not None:
-            turn.add_usage(recorded["usage"])
-        return notes_of(recorded["steps"])
+        prompter = Prompter([planner], self._settings, sleep=self._sleep)
+        try:
+            made = await prompter.ask(context, text, key="plan", instructions=PLAN)
+        except ModelFailed:
+            return None  # without a plan the work is done all the same
+        turn.add_usage(made.usage)
+        steps = steps_of(made.output)
+        await context.emit("plan", {"steps": steps})
+        return notes_of(steps)
 
 
 def _result(turn: Turn, model: RecordedModel, messages: Sequence[ModelMessage], stop_reason: str) -> Result:

@@ -40,6 +40,7 @@ class Prompter:
         prompt: str,
         *,
         key: str,
+        instructions: str | None = None,
     ) -> Prompted:
         """
         The answer to a prompt, or the one on record.
@@ -49,7 +50,7 @@ class Prompter:
         """
 
         async def work() -> dict[str, Any]:
-            request = ModelRequest(parts=[UserPromptPart(content=prompt)])
+            request = ModelRequest(parts=[UserPromptPart(content=prompt)], instructions=instructions)
             asked = await ask_first_that_answers(
                 context,
                 self._models,
