@@ -26,7 +26,7 @@ def workspace(tmp_path: Path, name: str = "workspace") -> Path:
 
 
 def processes_with(text: str) -> list[int]:
-    """Processes in whose command line this stands."""
+    """Processes in whose command line this stands. Let it be nothing that may be a port: servers tell theirs there."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

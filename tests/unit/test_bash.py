@@ -110,13 +110,13 @@ async def test_an_unsandboxed_shell_has_none_of_the_servers_variables_and_leaves
     monkeypatch.setenv("MY_API_KEY", "canary-of-the-server")
     path = workspace(tmp_path)
 
-    result = await result_of(path, "setsid sleep 7361 & pwd; env", sandbox=OPEN)
+    result = await result_of(path, "setsid sleep 7361.25 & pwd; env", sandbox=OPEN)
 
     assert result["output"]["exit_code"] == 0
     assert result["output"]["stdout"].startswith(str(path))
     assert "canary" not in result["output"]["stdout"]
     assert OPEN.health == "off"
-    await until_gone("7361")
+    await until_gone("7361.25")
 
 
 # What it gives
@@ -148,12 +148,12 @@ async def test_of_much_output_both_ends_are_kept(tmp_path: Path) -> None:
 async def test_what_takes_too_long_is_ended_and_its_output_told(tmp_path: Path) -> None:
     require_sandbox()
 
-    result = await result_of(workspace(tmp_path), "echo begun; sleep 7362", timeout_seconds=0.5)
+    result = await result_of(workspace(tmp_path), "echo begun; sleep 7362.25", timeout_seconds=0.5)
 
     assert result["error"] == "tool_timeout"
     assert "0.5 s" in result["message"]
     assert "begun" in result["message"]
-    await until_gone("7362")
+    await until_gone("7362.25")
 
 
 @pytest.mark.parametrize("arguments", [{}, {"command": ""}, {"command": "ls", "timeout_seconds": 601}])
@@ -248,31 +248,31 @@ async def test_background_processes_end_with_their_command(tmp_path: Path) -> No
     require_sandbox()
 
     output = await output_of(
-        workspace(tmp_path), "setsid sleep 7363 & (sleep 7363 &) ; nohup sleep 7363 >/dev/null & echo begun"
+        workspace(tmp_path), "setsid sleep 7363.25 & (sleep 7363.25 &) ; nohup sleep 7363.25 >/dev/null & echo begun"
     )
 
     assert output["stdout"] == "begun\n"
-    await until_gone("7363")
+    await until_gone("7363.25")
 
 
 async def test_a_cancelled_call_leaves_no_process(tmp_path: Path) -> None:
     require_sandbox()
-    shell = Shell(Ground((workspace(tmp_path),)), [call("setsid sleep 7364 & sleep 7364")])
+    shell = Shell(Ground((workspace(tmp_path),)), [call("setsid sleep 7364.25 & sleep 7364.25")])
     turn = asyncio.create_task(shell.run.execute())
     async with asyncio.timeout(20):
-        while not processes_with("sleep\x007364"):  # noqa: ASYNC110 - likewise
+        while not processes_with("sleep\x007364.25"):  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.02)
 
     turn.cancel()
     await asyncio.gather(turn, return_exceptions=True)
 
-    await until_gone("7364")
+    await until_gone("7364.25")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell which processes there are")
 async def test_too_many_processes_and_too_much_memory_are_noticed_without_control_groups(tmp_path: Path) -> None:
-    many = ["bash", "-c", "for i in 1 2 3 4 5; do sleep 7365 & done; wait"]
-    big = ["python3", "-c", "x = b'x' * (64 << 20); import time; time.sleep(7365)"]
+    many = ["bash", "-c", "for i in 1 2 3 4 5; do sleep 7365.25 & done; wait"]
+    big = ["python3", "-c", "x = b'x' * (64 << 20); import time; time.sleep(7365.25)"]
     common: dict[str, Any] = {"cwd": tmp_path, "environment": {"PATH": os.environ["PATH"]}}
 
     crowded = await run(many, limits=Limits(60, processes=3), **common)
@@ -280,7 +280,7 @@ async def test_too_many_processes_and_too_much_memory_are_noticed_without_contro
 
     assert [crowded.ended, heavy.ended] == ["processes", "memory"]
     assert [crowded.exit_code, heavy.exit_code] == [128 + signal.SIGKILL] * 2
-    await until_gone("7365")
+    await until_gone("7365.25")
 
 
 async def test_a_fork_bomb_is_held_and_ended(tmp_path: Path) -> None:
@@ -289,11 +289,11 @@ async def test_a_fork_bomb_is_held_and_ended(tmp_path: Path) -> None:
         pytest.skip("root is held by control groups alone, and there are none here")
     began = time.monotonic()
 
-    result = await result_of(workspace(tmp_path), "f() { f | f & }; f; sleep 7366", timeout_seconds=1)
+    result = await result_of(workspace(tmp_path), "f() { f | f & }; f; sleep 7366.25", timeout_seconds=1)
 
     assert result["error"] in ("tool_timeout", "limit_exceeded")
     assert time.monotonic() - began < 60
-    await until_gone("7366")
+    await until_gone("7366.25")
 
 
 # Rules
