@@ -28,6 +28,7 @@ check: setup ## format, lint, types, layers, generated files: changes nothing
 	$(bin)/ruff format --check .
 	$(bin)/ruff check .
 	$(bin)/mypy $(python_code)
+	scripts/pyright.sh
 	$(bin)/lint-imports
 	@for generator in $(generators); do echo "$$generator --check"; $(bin)/python "$$generator" --check; done
 

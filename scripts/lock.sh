@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Pin what pyproject.toml allows, for every platform, with hashes: requirements/dev.lock and requirements/bootstrap.lock.
+# Pin what pyproject.toml allows, for every platform, with hashes: dev.lock, bootstrap.lock and pyright.lock in requirements/.
 #
 # Pins that still fit stay; `--upgrade` takes the newest. No index, host or path is written into the files.
 set -euo pipefail
@@ -20,6 +20,9 @@ with_header requirements/dev.lock "Everything to run, test and check Holdfast, w
 
 echo uv | compile --output-file requirements/bootstrap.lock "$@" -
 with_header requirements/bootstrap.lock "What installs the rest."
+
+echo basedpyright | compile --output-file requirements/pyright.lock "$@" -
+with_header requirements/pyright.lock "The second type checker, of the examples."
 
 if grep -nE '://|^-' requirements/*.lock; then
     echo "lock: the lines above name a host or a place; locks must not" >&2
