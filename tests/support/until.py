@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-async def until(condition: Callable[[], Any], *, seconds: float = 10, every: float = 0.005) -> Any:
+async def until(condition: Callable[[], Any], *, seconds: float = 30, every: float = 0.005) -> Any:
     """What `condition` gives (or its awaitable), once it is true; TimeoutError after so many seconds."""
     async with asyncio.timeout(seconds):
         while True:

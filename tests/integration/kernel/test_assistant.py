@@ -14,6 +14,7 @@ from holdfast.agents.tools.arithmetic import SumInput
 from holdfast.agents.tools.tool import Call, Tool
 from holdfast.model import Run, Status
 from tests.support.kernel import CALLER, Kernel, kernel
+from tests.support.until import until
 
 
 def assistant(*, word_delay_seconds: float = 0, tools: Tools | None = None) -> FunctionAgent:
@@ -61,7 +62,7 @@ async def test_a_question_is_waited_for_without_a_task_and_answered_later(tmp_pa
         run = await say(k, "Ask me which colour I like.")
         waiting = await k.waiting(run)
         assert waiting.status is Status.WAITING
-        assert k.worker.executing == 0
+        await until(lambda: not k.worker.executing)
 
         await k.runs.answer(CALLER, run.run_id, "blue")
 

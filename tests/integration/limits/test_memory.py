@@ -63,5 +63,5 @@ async def test_an_execution_that_is_over_is_freed_without_the_collector(
 
         await until(lambda: left() is None)
 
-        assert it.worker.executing == 0
+        await until(lambda: not it.worker.executing)
         assert it.journal.tails.get(1) is None
