@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from holdfast.agents.tools import Call, Ground, Reason, Tool, ToolError
+from holdfast.agents.tools.described import RedeclaredTool
 from holdfast.agents.tools.policy import (
     Allowed,
     Ask,
@@ -45,6 +46,22 @@ def because(rule: str) -> Callable[[Order, Ground], Reason]:
 
 def policy(*entries: dict[str, str]) -> Policy:
     return read_policy(json.dumps(entries).encode())
+
+
+def test_a_tool_under_another_name_is_still_what_the_policy_calls_it() -> None:
+    renamed = RedeclaredTool(
+        name="deploy",
+        description="",
+        input=Order,
+        function=_work,
+        schema={},
+        inner=tool("bash", requires_permission=True),
+    )
+
+    assert decide(renamed, Order(), policy({"tool": "bash", "action": "deny"})) == Denied("policy")
+    assert decide(renamed, Order(), policy({"tool": "deploy", "action": "deny"})) == Denied("policy")
+    first = policy({"tool": "deploy", "action": "allow"}, {"tool": "bash", "action": "deny"})
+    assert decide(renamed, Order(), first) == Allowed()
 
 
 def test_what_no_rule_speaks_of_runs() -> None:

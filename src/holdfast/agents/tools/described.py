@@ -35,6 +35,10 @@ class RedeclaredTool(Tool[Any], frozen=True, kw_only=True):
     inner: Tool[Any]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.inner.names)
+
+    @property
     def parameters(self) -> dict[str, Any]:
         return self.schema
 

@@ -1,7 +1,7 @@
 """
 Whether a tool may be called: the policy of an installation, then the rules that are built in. A pure decision.
 
-`policy.json` in the catalog is an array, read from the top; the first entry that fits the tool's name decides:
+`policy.json` in the catalog is an array, read from the top; the first entry that fits a name of the tool decides:
 
     [{"tool": "web_*", "action": "allow"}, {"tool": "bash", "action": "ask", "rule": "shell"}]
 
@@ -52,9 +52,10 @@ class Policy(msgspec.Struct, frozen=True):
 
     entries: tuple[Entry, ...] = ()
 
-    def entry_for(self, tool: str) -> Entry | None:
-        """The first entry whose pattern fits this name."""
-        return next((entry for entry in self.entries if fnmatch.fnmatchcase(tool, entry.tool)), None)
+    def entry_for(self, tool: Tool[Any]) -> Entry | None:
+        """The first entry whose pattern fits a name of this tool: a shell is one under every name."""
+        fitting = (entry for entry in self.entries for name in tool.names if fnmatch.fnmatchcase(name, entry.tool))
+        return next(fitting, None)
 
 
 NO_POLICY: Final = Policy()
@@ -116,7 +117,7 @@ def decide(
     Raises:
         ToolError: the input cannot be judged. The tool must not run.
     """
-    entry = policy.entry_for(tool.name)
+    entry = policy.entry_for(tool)
     if entry is not None and entry.action == "deny":
         return Denied(entry.rule)
     reason = reason_of(tool, input, ground)

@@ -94,6 +94,11 @@ class Tool(msgspec.Struct, Generic[Input], frozen=True, kw_only=True):
     uses_model: bool = False  # its result is `{"output": …, "usage": …}`, and what it used counts for the turn
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Its own, and that of what it does under another name."""
+        return (self.name,)
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """The JSON Schema of the input: an object, with nested types under `$defs`."""
         _, components = msgspec.json.schema_components([self.input], ref_template="#/$defs/{name}")
