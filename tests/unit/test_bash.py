@@ -283,6 +283,25 @@ async def test_too_many_processes_and_too_much_memory_are_noticed_without_contro
     await until_gone("7365.25")
 
 
+async def test_a_disk_that_fills_is_noticed_also_when_its_directory_is_gone(tmp_path: Path) -> None:
+    ground = tmp_path / "ground"
+    ground.mkdir()
+    room = os.statvfs(tmp_path)
+    limits = Limits(60, free_bytes=2 * room.f_bavail * room.f_frsize)  # so that less is free from the start
+    filling = (
+        "import os, time; os.rmdir('../ground')\n"
+        "with open('../big', 'w') as big: os.posix_fallocate(big.fileno(), 0, 200 << 20)\n"
+        "time.sleep(7367.25)"
+    )
+
+    filled = await run(
+        [sys.executable, "-c", filling], cwd=ground, environment={"PATH": os.environ["PATH"]}, limits=limits
+    )
+
+    assert filled.ended == "disk"
+    await until_gone("7367.25")
+
+
 async def test_a_fork_bomb_is_held_and_ended(tmp_path: Path) -> None:
     require_sandbox()
     if os.geteuid() == 0 and not kinds():

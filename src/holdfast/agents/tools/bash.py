@@ -45,6 +45,7 @@ _UNSANDBOXED: Final = 'ulimit -c 0; ulimit -d {data} 2>/dev/null; exec bash --no
 _WHY: Final = {
     "memory": "its processes took more than {memory} MiB of memory together",
     "processes": "it had more than {processes} processes at once",
+    "disk": "it left less than {free} MiB free on the disk of the workspace",
 }
 
 
@@ -132,7 +133,9 @@ def _fault(finished: Finished, limits: Limits) -> ToolError:
     told = f"; it had written: {written[-TOLD_CHARACTERS_MAX:]}" if written else ""
     if finished.ended == "timeout":
         return ToolError("tool_timeout", f"it took more than {limits.seconds:g} s and was ended{told}")
-    why = _WHY[finished.ended].format(memory=limits.memory_bytes // 1024**2, processes=limits.processes)
+    why = _WHY[finished.ended].format(
+        memory=limits.memory_bytes // 1024**2, processes=limits.processes, free=limits.free_bytes // 1024**2
+    )
     return ToolError("limit_exceeded", f"{why} and was ended{told}")
 
 

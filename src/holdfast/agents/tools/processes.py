@@ -10,17 +10,21 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-Ended: TypeAlias = Literal["exit", "timeout", "memory", "processes"]
+Ended: TypeAlias = Literal["exit", "timeout", "memory", "processes", "disk"]
 
 STREAM_BYTES_MAX: Final = 64 * 1024
 MEMORY_BYTES_MAX: Final = 1024 * 1024 * 1024
 PROCESSES_MAX: Final = 256
+# What a program has to leave free on the disk it works on. The store stops taking runs at half of it.
+FREE_BYTES_MIN: Final = 512 * 1024 * 1024
+# Where less is free already, a program may still write so much; others write there, too.
+FEW_BYTES: Final = 64 * 1024 * 1024
 
 # How long a fork bomb may grow. A look at a few processes takes some 0.1 ms.
 LOOK_SECONDS: Final = 0.05
@@ -41,6 +45,7 @@ class Limits(msgspec.Struct, frozen=True):
     seconds: float
     memory_bytes: int = MEMORY_BYTES_MAX
     processes: int = PROCESSES_MAX
+    free_bytes: int = FREE_BYTES_MIN
     is_held: bool = False  # the system sees to memory and processes
 
 
@@ -107,6 +112,19 @@ async def run(
     Raises:
         OSError: it cannot be started.
     """
+    with _disk_of(cwd) as is_full:
+        return await _run(command, cwd, environment, limits, is_full, descriptors, mark)
+
+
+async def _run(
+    command: Sequence[str],
+    cwd: Path,
+    environment: Mapping[str, str],
+    limits: Limits,
+    is_full: Callable[[int], bool],
+    descriptors: Sequence[int],
+    mark: str | None,
+) -> Finished:
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.DEVNULL,
@@ -126,7 +144,7 @@ async def run(
         asyncio.create_task(_read(process.stderr, stderr), name="shell stderr"),
     ]
     try:
-        ended = await _until_end(process, limits)
+        ended = await _until_end(process, limits, is_full)
     finally:
         # Also when this is cancelled, and then again: nothing here may be left out.
         await asyncio.shield(_end(process, readers, mark))
@@ -140,14 +158,32 @@ async def run(
     )
 
 
-async def _until_end(process: asyncio.subprocess.Process, limits: Limits) -> Ended:
+@contextlib.contextmanager
+def _disk_of(directory: Path) -> Iterator[Callable[[int], bool]]:
+    """Tells whether less than so many bytes are free there, and noticeably less than in the beginning."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)  # a program may remove what it works in
+
+    def free() -> int:
+        room = os.fstatvfs(descriptor)
+        return room.f_bavail * room.f_frsize
+
+    try:
+        most = free() - FEW_BYTES
+        yield lambda bytes_min: free() < min(bytes_min, most)
+    finally:
+        os.close(descriptor)
+
+
+async def _until_end(process: asyncio.subprocess.Process, limits: Limits, is_full: Callable[[int], bool]) -> Ended:
     waiting = asyncio.create_task(process.wait(), name="shell")
     try:
         async with asyncio.timeout(limits.seconds):
             # `wait` also waits for those who inherited the output; they may be meant to go on for ever.
             while process.returncode is None:
                 await asyncio.wait({waiting}, timeout=LOOK_SECONDS)
-                exceeded = None if limits.is_held else _exceeded(process.pid, limits)
+                exceeded: Ended | None = None if limits.is_held else _exceeded(process.pid, limits)
+                if is_full(limits.free_bytes):
+                    exceeded = "disk"
                 if exceeded is not None and process.returncode is None:
                     return exceeded
     except TimeoutError:
