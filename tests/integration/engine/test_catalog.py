@@ -1,4 +1,4 @@
-"""The catalog of a real server, its agents and prompt skills: check 28 of the specification."""
+"""The catalog of a real server on each store, its agents and prompt skills: check 28 of the specification."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.support.providers import Fault, Provider, Reply, provider
 from tests.support.server import ServerProcess, running_server, start_server
 
 SERVED = {"HOLDFAST_LEARNING": "false"}
+ONE_STORE = pytest.mark.one_store("what a call looks like is judged before any store is asked")
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def model() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="module")
-def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("catalog")
+def catalog(store_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp(f"catalog_{store_kind}")
     write_agent(root, "clerk", "You are the clerk.", tools=["sum"], default=True)
     write_agent(root, "gone", "You will be gone.")
     write_skill(root, "brief", "Brief: {{text}}")
@@ -49,8 +50,11 @@ def settings(catalog: Path, model: Provider) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def server(settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("data"), agents=None, environment=settings) as process:
+def server(
+    module_store: dict[str, str], settings: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    environment = {**settings, **module_store}
+    with running_server(tmp_path_factory.mktemp("data"), agents=None, environment=environment) as process:
         yield process
 
 
@@ -111,9 +115,10 @@ def test_a_reload_reaches_the_next_turn_and_a_broken_catalog_changes_nothing(
 
 
 def test_a_turn_keeps_its_definition_also_after_a_crash_and_without_its_agent(
-    settings: dict[str, str], model: Provider, catalog: Path, tmp_path: Path
+    settings: dict[str, str], own_store: dict[str, str], model: Provider, catalog: Path, tmp_path: Path
 ) -> None:
-    server = start_server(tmp_path, agents=None, environment=settings)
+    environment = {**settings, **own_store}
+    server = start_server(tmp_path, agents=None, environment=environment)
     try:
         model.reset(Reply(calls=[("c1", "ask_human", {"question": "Which?"})]), Reply("So be it."))
         write_agent(catalog, "gone", "You will be gone.", tools=["ask_human"])
@@ -125,7 +130,7 @@ def test_a_turn_keeps_its_definition_also_after_a_crash_and_without_its_agent(
         for file in ("agent.json", "prompt.md"):
             (catalog / "agents" / "gone" / file).unlink()
         (catalog / "agents" / "gone").rmdir()
-        server = start_server(tmp_path, agents=None, environment=settings)
+        server = start_server(tmp_path, agents=None, environment=environment)
         with server.client() as client:
             engine = Engine(client)
             assert engine.respond("t", "This one").status_code == 200
@@ -197,6 +202,7 @@ def test_skills_of_the_catalog_are_changed_by_its_files_alone(engine: Engine) ->
     assert engine.client.get("/skills/brief").json()["prompt_template"] == "Brief: {{text}}"
 
 
+@ONE_STORE
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -286,6 +292,7 @@ def test_what_a_person_would_be_asked_about_is_refused_by_rpc_without_effect(
     assert engine.client.get("/hitl/pending").json()["pending"] == []
 
 
+@ONE_STORE
 @pytest.mark.parametrize(
     ("body", "status", "code", "field"),
     [
@@ -315,6 +322,7 @@ def test_rpc_refuses_what_does_not_fit_and_starts_no_run(
     assert engine.client.get("/runs").json()["runs"] == before
 
 
+@ONE_STORE
 @pytest.mark.parametrize(
     ("method", "params", "rule"),
     [
@@ -349,6 +357,7 @@ def test_rpc_with_a_key_is_done_once(engine: Engine, model: Provider) -> None:
     assert len(model.requests) == 1
 
 
+@ONE_STORE
 def test_a_failing_model_is_told_by_its_own_code(engine: Engine, model: Provider) -> None:
     model.reset(Fault(400, "invalid_request_error", "no"))
 

@@ -1,9 +1,10 @@
-"""Parts of a turn that other agents do, plans made before it, and thinking at length."""
+"""Parts of a turn that other agents do, on both stores; plans made before it, and thinking at length."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 from pydantic_ai.exceptions import ModelHTTPError
+from pydantic_ai.messages import ModelMessage
+from pydantic_ai.models.function import AgentInfo
 
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.catalog import Catalogs
@@ -20,16 +23,34 @@ from tests.support.catalogs import write_agent
 from tests.support.sse import Frame, frames
 
 Start = Callable[..., FakeServer]
+ONE_STORE = pytest.mark.one_store("what is asked of the model does not depend on the store")
+
+
+class Hanging(ScriptedModel):
+    """Does not come to the end of the response to its n-th request, where a test says so."""
+
+    def __init__(self, *script: Any) -> None:
+        super().__init__(*script)
+        self.hangs_in: int | None = None
+        self.hangs = threading.Event()
+
+    async def _respond(self, messages: list[ModelMessage], info: AgentInfo) -> AsyncIterator[Any]:
+        number = len(self.asked)
+        async for piece in super()._respond(messages, info):
+            yield piece
+            if number == self.hangs_in:
+                self.hangs.set()
+                await asyncio.Event().wait()
 
 
 class World:
     """A fake server with agents of a catalog, and a client of it."""
 
-    def __init__(self, start: Start, root: Path, *script: Any, **assistant: Any) -> None:
-        self.model = ScriptedModel(*script)
+    def __init__(self, start: Start, root: Path, store: dict[str, str], *script: Any, **assistant: Any) -> None:
+        self.model = Hanging(*script)
         program = AssistantProgram(self.model, **assistant)
         catalog = Catalogs(str(root), AssistantProgram(self.model, **assistant), taken=["assistant"])
-        self.server = start(program, catalog=catalog, settings={"HOLDFAST_LEARNING": "false"})
+        self.server = start(program, catalog=catalog, settings={"HOLDFAST_LEARNING": "false", **store})
         headers = {"X-API-Key": self.server.key}
         transport = self.server.transport()
         self.client = httpx2.AsyncClient(base_url=self.server.url, headers=headers, transport=transport, timeout=30)
@@ -60,11 +81,11 @@ class World:
 
 
 @pytest.fixture
-async def world(fake_server: Start, tmp_path: Path) -> AsyncIterator[Callable[..., World]]:
+async def world(own_store: dict[str, str], fake_server: Start, tmp_path: Path) -> AsyncIterator[Callable[..., World]]:
     made: list[World] = []
 
     def make(*script: Any, **assistant: Any) -> World:
-        made.append(World(fake_server, tmp_path, *script, **assistant))
+        made.append(World(fake_server, tmp_path, own_store, *script, **assistant))
         return made[-1]
 
     yield make
@@ -144,6 +165,46 @@ async def test_sub_agents_are_three_deep_at_the_most(world: Callable[..., World]
     assert of(found, "thread_lifecycle")[-1]["output"] == "top"
 
 
+async def test_three_deep_one_asks_and_another_process_goes_on_inside_of_the_innermost(
+    world: Callable[..., World], tmp_path: Path
+) -> None:
+    """Killed while a person is asked and in the answer after that: that answer is paid again, and nothing else."""
+    write_agent(tmp_path, "echo", "You delegate.", sub_agents=["echo"], tools=["ask_human", "sum"])
+    it = world([Calls("delegate", {"agent": "echo", "task": "level 1"}, id="d0")], [Says("top")])
+    for level in (1, 2):
+        deeper = Calls("delegate", {"agent": "echo", "task": f"level {level + 1}"}, id=f"d{level}")
+        it.model.parts[f"level {level}"] = [[deeper], [Says(f"out of {level}")]]
+    added, asks = Calls("sum", {"numbers": [1, 2]}, id="s3"), Calls("ask_human", {"question": "How deep?"}, id="q3")
+    it.model.parts["level 3"] = [[added], [asks], [Says("out "), Says("of 3")]]
+
+    asked = await it.until_asked("Go", agent="echo")
+    await asyncio.to_thread(it.server.restart)
+    it.model.hangs_in = len(it.model.asked)
+    answered = await it.client.post("/hitl/respond", json={"task_id": "t", "answer": "three"})
+    assert await asyncio.to_thread(it.model.hangs.wait, 30)
+    await asyncio.to_thread(it.server.restart)
+    found = await it.replay()
+
+    assert (asked["question"], answered.status_code) == ("How deep?", 200)
+    assert it.model.asked == [0, 0, 0, 0, 1, 2, 2, 1, 1, 1]  # inwards, the third's second and its third twice, outwards
+    results = {each["tool_call_id"]: each for each in of(found, "tool_result")}
+    assert results["s3"]["output"] == "3"
+    assert [json.loads(results[f"d{level}"]["output"])["output"] for level in (0, 1, 2)] == [
+        "out of 1",
+        "out of 2",
+        "out of 3",
+    ]
+    assert len(of(found, "tool_result")) == 5
+    ended = of(found, "thread_lifecycle")[-1]
+    assert (ended["output"], ended["usage"]["input_tokens"]) == ("top", total(found))
+    numbered = [frame.data["sequence"] for frame in found if frame.event != "heartbeat"]
+    assert numbered == list(range(len(numbered)))
+    void = [range(each["discard_from"], each["sequence"]) for each in of(found, "restarted")]
+    kept = [each for each in of(found, "sub_agent_delta") if not any(each["sequence"] in places for places in void)]
+    assert "".join(each["content"] for each in kept) == "out of 3out of 2out of 1"
+
+
+@ONE_STORE
 async def test_an_agent_that_is_none_of_its_own_is_a_tool_error(world: Callable[..., World], tmp_path: Path) -> None:
     write_agent(tmp_path, "lead", "You lead.", sub_agents=["critic"])
     write_agent(tmp_path, "critic")
@@ -156,6 +217,7 @@ async def test_an_agent_that_is_none_of_its_own_is_a_tool_error(world: Callable[
     assert of(found, "thread_lifecycle")[-1]["output"] == "Then not."
 
 
+@ONE_STORE
 async def test_a_plan_is_made_first_unless_the_caller_wants_none(world: Callable[..., World]) -> None:
     planner = ScriptedModel([Says('```json\n["Look.", "Answer."]\n```')])
     it = world([Says("Done.")], planner=planner)
@@ -170,6 +232,7 @@ async def test_a_plan_is_made_first_unless_the_caller_wants_none(world: Callable
     assert "1. Look." not in str(it.model.messages[1])
 
 
+@ONE_STORE
 @pytest.mark.parametrize("answer", ["no plan", "[1, 2]", '["a"', ""])
 async def test_a_planner_that_makes_no_plan_keeps_nothing_up(world: Callable[..., World], answer: str) -> None:
     down = ModelHTTPError(400, "planner")
@@ -181,6 +244,7 @@ async def test_a_planner_that_makes_no_plan_keeps_nothing_up(world: Callable[...
     assert all(each["data"] == {"steps": []} for each in of(found, "plan"))
 
 
+@ONE_STORE
 @pytest.mark.parametrize(
     ("fields", "thinking"),
     [({}, None), ({"super_thinking": True}, "high"), ({"effort": "high"}, "high"), ({"effort": "low"}, None)],
