@@ -109,6 +109,7 @@ def add_catalog(programs: Registry, catalogs: Catalogs, runs: Runs, mcp: Mcp, ga
     def take(catalog: Catalog) -> None:
         runs.memory.first_soul = NO_SOUL if catalog.soul is None else catalog.soul
         mcp.servers_known, gate.policy = catalog.servers, catalog.policy
+        gate.secrets.add(*(secret for server in catalog.servers.values() for secret in server.secrets))
         runs.default_agent = programs.default
 
     catalogs.listen(take)

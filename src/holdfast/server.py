@@ -401,12 +401,14 @@ class Server:
             public_url=settings.public_url,
         )
         add_mcp(self._programs, self._services.mcp)
+        secrets = secrets_of(settings, os.environ)
+        secrets.add(*(secret for one in self._mcp_servers.values() for secret in one.secrets))
         self._services.gate = Gate(
             self._policy,
             grants=StoredGrants(self._store, self._clock),
             workspaces=Workspaces(Path(settings.data), self._store),
             ground=self._ground,
-            secrets=secrets_of(settings, os.environ),
+            secrets=secrets,
         )
         add_gate(self._programs, self._services.gate)
         self._services.sandbox = Sandbox(is_unsandboxed=settings.unsandboxed_shell)

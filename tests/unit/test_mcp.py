@@ -210,6 +210,7 @@ def test_an_asset_key_that_is_none_prevents_the_start(key: str) -> None:
         {"transport": "stdio", "command": "x", "auth_method": "api_key"},
         {"transport": "sse"},
         {**HTTP, "url": "file:///etc/passwd"},
+        {**HTTP, "url": "https://["},
         {**HTTP, "auth_method": "oauth"},
         {**HTTP, "surprise": 1},
         {**HTTP, "oauth": {"authorization_url": "https://x", "token_url": "https://x", "client_id": "c"}},

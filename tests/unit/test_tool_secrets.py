@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.assistant.calls import OUTPUT_CHARACTERS_MAX
+from holdfast.agents.mcp.servers import McpServer
 from holdfast.agents.tools import Call, Cut, Tool, ToolError, Tools
 from holdfast.agents.tools.gate import Gate
 from holdfast.agents.tools.secrets import Secrets, secrets_of
@@ -96,6 +97,22 @@ def test_secrets_are_those_of_the_settings_and_of_variables_that_say_so() -> Non
     ):
         assert secrets.text(f"({text})") == "([secret])"
     for text in ("/usr/local/bin", "short", "db/x"):
+        assert secrets.text(text) == text
+
+
+def test_what_a_file_says_to_its_mcp_servers_is_secret() -> None:
+    tickets = McpServer(
+        transport="streamable_http",
+        url="https://me:pass%20phrase@tickets.example/mcp",
+        headers={"Authorization": "Bearer key-in-a-header", "X-Team": "the-blue-team"},
+    )
+    files = McpServer(transport="stdio", command="files", env={"FILES_TOKEN": "token-of-files", "LEVEL": "debugging"})
+
+    secrets = Secrets([*tickets.secrets, *files.secrets])
+
+    for text in ("key-in-a-header", "Bearer key-in-a-header", "pass phrase", "token-of-files"):
+        assert secrets.text(text) == "[secret]"
+    for text in ("the-blue-team", "debugging", "tickets.example"):
         assert secrets.text(text) == text
 
 

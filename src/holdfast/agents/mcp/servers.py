@@ -11,9 +11,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from holdfast.agents.tools.secrets import named_secrets
 from holdfast.settings import InvalidSetting
 
 FILE: Final = "mcp_servers.json"
@@ -55,6 +57,12 @@ class McpServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     key_prefix: str = "Bearer "
     key_env: str | None = None
     oauth: OAuth | None = None
+
+    @property
+    def secrets(self) -> list[str]:
+        """What the file says and nobody is to be told: from its variables and headers, and of its address."""
+        password = urlsplit(self.url or "").password
+        return [*named_secrets(self.env), *named_secrets(self.headers), *([unquote(password)] if password else ())]
 
     def defect(self) -> str | None:
         """Why it cannot be used; None: it can."""
@@ -108,4 +116,8 @@ def load_servers(catalog: str | None) -> Mapping[str, McpServer]:
 
 
 def _is_url(text: str | None) -> bool:
-    return text is not None and re.match(r"https?://[^/\s]", text) is not None
+    try:
+        parts = urlsplit(text or "")
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and parts.netloc != ""

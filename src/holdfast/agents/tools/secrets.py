@@ -18,7 +18,7 @@ MARK: Final = "[secret]"
 # Shorter ones stand in ordinary text too.
 CHARACTERS_MIN: Final = 8
 
-_NAMES: Final = re.compile(r"(KEY|KEYS|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)\Z")
+_NAMES: Final = re.compile(r"(KEY|KEYS|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?|AUTHORIZATION|COOKIE)\Z")
 
 
 class Secrets:
@@ -51,6 +51,12 @@ class Secrets:
         return value
 
 
+def named_secrets(named: Mapping[str, str]) -> list[str]:
+    """The values of variables or headers whose names say that they hold a secret; also without the word before it."""
+    values = [value for name, value in named.items() if _NAMES.search(name.upper())]
+    return [text for value in values for text in (value, value.partition(" ")[2]) if text]
+
+
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     """The secrets in the settings, and in variables whose names say that they hold one."""
     found = [settings.model_key, settings.asset_key, settings.webhook_secret, *settings.keys]
@@ -58,5 +64,5 @@ def secrets_of(settings: Settings, environ: Mapping[str, str]) -> Secrets:
     if settings.store is not None and "://" in settings.store:
         password = urlsplit(settings.store).password
         found += [settings.store, password, None if password is None else unquote(password)]
-    found += [value for name, value in environ.items() if _NAMES.search(name.upper())]
+    found += named_secrets(environ)
     return Secrets(text for text in found if text)
