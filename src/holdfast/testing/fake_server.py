@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -115,7 +116,8 @@ class FakeServer:
 
         def reply(target: bytes) -> Reply:
             if status not in (429, 503):
-                return Reply(status, b"<html><h1>Bad Gateway</h1></html>", media_type=b"text/html")
+                asks = () if retry_after is None else ((b"retry-after", b"%d" % math.ceil(retry_after)),)
+                return Reply(status, b"<html><h1>Bad Gateway</h1></html>", asks, media_type=b"text/html")
             details = {} if retry_after is None else {"retry_after": retry_after}
             error: HoldfastError = (
                 RateLimited("too many calls", **details) if status == 429 else Stopping("it stops", **details)
@@ -136,6 +138,10 @@ class FakeServer:
     def cut(self, *, after_bytes: int, times: int = 1) -> None:
         """Cut the next streams after so many bytes of their bodies."""
         self._faults.plan(StreamFault(kind="cut", after_bytes=after_bytes), times)
+
+    def cut_answer(self, *, after_bytes: int, times: int = 1) -> None:
+        """Cut the connections of the next requests after so many bytes of their answers, heads included; 0: before any."""
+        self._faults.cut_answers(after_bytes, times)
 
     def freeze(self, *, after_bytes: int, times: int = 1) -> None:
         """Let the next streams go silent after so many bytes, without an end: half open."""

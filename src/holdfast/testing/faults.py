@@ -38,6 +38,7 @@ class Faults:
         self._lock = threading.Lock()
         self._requests: deque[RequestFault] = deque()
         self._streams: deque[StreamFault] = deque()
+        self._answers: deque[int] = deque()
 
     def plan(self, fault: RequestFault | StreamFault, times: int) -> None:
         """Let this happen to the next requests or streams."""
@@ -46,6 +47,11 @@ class Faults:
                 self._requests.extend([fault] * times)
             else:
                 self._streams.extend([fault] * times)
+
+    def cut_answers(self, after_bytes: int, times: int) -> None:
+        """Let so many bytes of the next answers arrive, heads included."""
+        with self._lock:
+            self._answers.extend([after_bytes] * times)
 
     def of_request(self) -> RequestFault | None:
         """What happens to the request that is being made."""
@@ -57,11 +63,16 @@ class Faults:
         with self._lock:
             return self._streams.popleft() if self._streams else None
 
+    def of_answer(self) -> int | None:
+        """How many bytes of the answer to this request arrive. None: all."""
+        with self._lock:
+            return self._answers.popleft() if self._answers else None
+
     @property
     def left(self) -> int:
         """How many are still to come."""
         with self._lock:
-            return len(self._requests) + len(self._streams)
+            return len(self._requests) + len(self._streams) + len(self._answers)
 
 
 class FakeTransport(httpx2.AsyncHTTPTransport):
@@ -70,7 +81,9 @@ class FakeTransport(httpx2.AsyncHTTPTransport):
     def __init__(self, network: Network, faults: Faults) -> None:
         super().__init__(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         # The library's own transport; it takes no other network than through its pool.
-        self._pool = httpcore2.AsyncConnectionPool(network_backend=Backend(network), max_connections=None)
+        self._pool = httpcore2.AsyncConnectionPool(
+            network_backend=Backend(network, faults.of_answer), max_connections=None
+        )
         self._faults = faults
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -61,9 +61,9 @@ class Network:
         for link in links:
             link.frozen = True
 
-    async def connect(self) -> httpcore2.AsyncNetworkStream:
+    async def connect(self) -> _Link:
         """
-        A new connection.
+        A new connection, as the client sees it.
 
         Raises:
             httpcore2.ConnectError: nobody listens.
@@ -76,7 +76,7 @@ class Network:
             self._links.add(link)
         made = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(link.accept(config, self._state), loop))
         await made
-        return _Stream(link)
+        return link
 
     def _forget(self, link: _Link) -> None:
         with self._lock:
@@ -84,10 +84,15 @@ class Network:
 
 
 class Backend(httpcore2.AsyncNetworkBackend):
-    """The HTTP library's way into a `Network`, whatever the address says."""
+    """
+    The HTTP library's way into a `Network`, whatever the address says.
 
-    def __init__(self, network: Network) -> None:
+    `bytes_of_answer` is asked with each request how many bytes of its answer arrive; None: all.
+    """
+
+    def __init__(self, network: Network, bytes_of_answer: Callable[[], int | None]) -> None:
         self._network = network
+        self._bytes_of_answer = bytes_of_answer
 
     async def connect_tcp(
         self,
@@ -97,12 +102,15 @@ class Backend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        return await self._network.connect()
+        return await self._connect()
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore2.AsyncNetworkStream:
-        return await self._network.connect()
+        return await self._connect()
+
+    async def _connect(self) -> httpcore2.AsyncNetworkStream:
+        return _Stream(await self._network.connect(), self._bytes_of_answer)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -212,17 +220,29 @@ class _Link:
 class _Stream(httpcore2.AsyncNetworkStream):
     """The client's end."""
 
-    def __init__(self, link: _Link) -> None:
+    def __init__(self, link: _Link, bytes_of_answer: Callable[[], int | None]) -> None:
         self._link = link
+        self._bytes_of_answer = bytes_of_answer
+        self._left: int | None = None  # of an answer that is to be cut
+        self._is_asking = False  # a request is being written, in several pieces
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._is_asking = False
+        if self._left == 0:
+            self._link.close()
+            raise httpcore2.ReadError("connection reset")
         try:
             async with asyncio.timeout(timeout):
-                return await self._link.read(max_bytes)
+                data = await self._link.read(max_bytes if self._left is None else min(max_bytes, self._left))
         except TimeoutError:
             raise httpcore2.ReadTimeout("nothing arrived in time") from None
+        if self._left is not None:
+            self._left -= len(data)
+        return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not self._is_asking:
+            self._is_asking, self._left = True, self._bytes_of_answer()
         self._link.write(bytes(buffer))
 
     async def aclose(self) -> None:

@@ -1,0 +1,41 @@
+"""Agents for the tests of clients on bad lines. Their input is one text, `message`, so that every API can start them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from holdfast.agents.function import FunctionAgent, agent
+from holdfast.execution.context import Context
+
+# As much as makes one event of `flood` and `pour` as large as a frame of some use.
+PIECE = "x" * 1000
+
+
+@agent("word", restart="always")
+async def word(context: Context, input: dict[str, Any]) -> str:
+    """One word."""
+    await context.token("é")
+    return "é"
+
+
+@agent("gated", restart="always")
+async def gated(context: Context, input: dict[str, Any]) -> str:
+    """A word, then nothing until the file that the message names exists, then another."""
+    await context.token("before")
+    while not Path(input["message"]).exists():  # noqa: ASYNC110, ASYNC240  # the test makes it
+        await asyncio.sleep(0.01)
+    await context.token("after")
+    return "beforeafter"
+
+
+@agent("pour", restart="always")
+async def pour(context: Context, input: dict[str, Any]) -> str:
+    """As many pieces of a kilobyte as the message says, as fast as they go."""
+    for number in range(int(input["message"])):
+        await context.token(f"{number} {PIECE}")
+    return str(input["message"])
+
+
+AGENTS = [one for one in list(globals().values()) if isinstance(one, FunctionAgent)]
