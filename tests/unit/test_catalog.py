@@ -200,6 +200,24 @@ def test_an_agent_of_the_catalog_may_take_the_place_of_the_assistant(tmp_path: P
     assert registry.default == "assistant"
 
 
+def test_what_may_be_started_follows_the_catalog(tmp_path: Path) -> None:
+    write_agent(tmp_path, "clerk")
+    file = write_agent(tmp_path, "passing")
+    registry = served(tmp_path)
+    assert [program.name for program in registry.startable()] == ["assistant", "clerk", "passing"]
+    file.unlink()
+    (file.parent / "prompt.md").unlink()
+    file.parent.rmdir()
+    write_agent(tmp_path, "fresh", default=True)
+
+    assert registry.catalog is not None
+    registry.catalog.reload()
+
+    assert [program.name for program in registry.startable()] == ["assistant", "clerk", "fresh"]
+    assert registry.get("passing") is not None, "its runs that are not over are executed here"
+    assert registry.default == "fresh"
+
+
 def test_a_reload_takes_all_or_nothing(tmp_path: Path) -> None:
     write_agent(tmp_path, "one")
     write_agent(tmp_path, "two")

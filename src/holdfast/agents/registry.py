@@ -111,6 +111,11 @@ class Registry:
             names += finder.listed()
         return names
 
+    def startable(self) -> list[Program]:
+        """What may be started now and is shown to people, as the files have it at this moment."""
+        found = (self.get(name) for name in self.listed())
+        return [program for program in found if program is not None and not is_internal(program)]
+
     def __iter__(self) -> Iterator[Program]:
         return iter(self._programs.values())
 

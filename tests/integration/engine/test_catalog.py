@@ -109,6 +109,10 @@ def test_a_reload_reaches_the_next_turn_and_a_broken_catalog_changes_nothing(
         "tools": ["dear_sum", "shorten"],
         "changed": ["fresh"],
     }
+    served = engine.client.get("/agents").json()
+    assert served["default"] == "clerk"
+    names = [agent["name"] for agent in served["agents"] if not agent["name"].startswith("skill:")]
+    assert names == ["assistant", "clerk", "fresh", "gone", "writer"]
     model.reset(Reply("Fresh."))
     assert engine.execute("Hi", task_id, agent="fresh")[-1].data["output"] == "Fresh."
     assert "You are fresh." in json.dumps(model.requests[0])

@@ -293,6 +293,30 @@ async def test_runs_are_listed_page_by_page(served: Served) -> None:
     assert (failed["runs"][0]["error_detail"]["code"], failed["runs"][0]["result"]) == ("upstream_failure", None)
 
 
+async def test_the_runtime_api_lists_the_skills_that_there_are_at_this_moment(served: Served) -> None:
+    server, _ = served
+
+    async def found() -> tuple[bool, bool, int, int]:
+        agents = (await server.get("/agents", key=None)).json()["agents"]
+        document = (await server.get("/openapi.json", key=None)).json()
+        return (
+            "skill:my.skill" in [agent["name"] for agent in agents],
+            "skill_my.skill.input" in document["components"]["schemas"],
+            (await server.get("/agents/skill:my.skill/schema", key=None)).status_code,
+            (await server.get("/agents/skill:my.skill/info", key=None)).status_code,
+        )
+
+    kept = server.library.by_id["my.skill"]
+
+    assert await found() == (True, True, 200, 200)
+    del server.library.by_id["my.skill"]
+    try:
+        assert await found() == (False, False, 404, 404)
+    finally:
+        server.library.by_id["my.skill"] = kept
+    assert await found() == (True, True, 200, 200)
+
+
 async def test_a_run_of_another_api_has_a_record_and_a_trace(served: Served) -> None:
     server, _ = served
     schema = (await server.get("/agents/skill:my.skill/schema")).json()["input_schema"]

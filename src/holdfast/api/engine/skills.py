@@ -97,7 +97,6 @@ async def reload_catalog(request: Call) -> asgi.Answer:
         store, clock = request.runs.store, request.services.clock
         await catalog.remember(store, clock)
         await catalog.tell(store, clock)
-        request.services.default_agent = request.runs.default_agent
         return json_reply({"status": "reloaded", **msgspec.to_builtins(found)})
 
     return await once(request, query, body, work)

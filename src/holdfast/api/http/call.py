@@ -14,6 +14,7 @@ from litestar import Request
 from holdfast.access import Access
 from holdfast.agents.catalog import CallingProgram, Catalogs, PromptSkills
 from holdfast.agents.mcp import Mcp
+from holdfast.agents.registry import Registry
 from holdfast.agents.skill.lookup import Lookup
 from holdfast.agents.tools.gate import Gate
 from holdfast.agents.tools.sandbox import Sandbox
@@ -43,8 +44,7 @@ class Services(msgspec.Struct, kw_only=True):
     settings: Settings
     access: Access = Access()  # what a Dockfile says of callers
     authenticator: Authenticator
-    programs: tuple[Program, ...]
-    default_agent: str | None
+    registry: Registry  # what is served; with agents that come and go with their files
     clock: Clock
     ids: Ids
     shutdown: Shutdown
@@ -63,6 +63,16 @@ class Services(msgspec.Struct, kw_only=True):
     calling: CallingProgram | None = None  # of /rpc; set before `opened`; None: there is no assistant
     library: Lookup | None = None  # of skills and capabilities; set before `opened`
     notices: tuple[str, ...] = ()  # what the store cannot keep of what is promised, as its user allowed
+
+    @property
+    def programs(self) -> list[Program]:
+        """The agents that may be started now."""
+        return self.registry.startable()
+
+    @property
+    def default_agent(self) -> str | None:
+        """The agent that answers now where none is named."""
+        return self.registry.default
 
     @property
     def runs(self) -> Runs:

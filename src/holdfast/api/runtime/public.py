@@ -8,6 +8,7 @@ from typing import Final
 
 from litestar import get
 
+from holdfast.agents.registry import is_internal
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call, Services
 from holdfast.api.http.errors import NotReady
@@ -69,7 +70,7 @@ async def show_ready(request: Call) -> Answer:
 
 @get("/agents", opt=_PUBLIC)
 async def list_agents(request: Call) -> Answer:
-    """The agents of this server."""
+    """The agents that may be started now: those of the target, of the catalog and of the skill files."""
     services = request.services
     agents = [
         {
@@ -124,12 +125,8 @@ async def show_info(request: Call) -> Answer:
 def _agent(request: Call) -> Program:
     services = request.services
     name = request.path_value("name") if "name" in request.scope["path_params"] else services.default_agent
-    for program in services.programs:
-        if program.name == name:
-            return program
-    # One that comes and goes with its files.
-    found = None if services.opened is None or name is None else services.opened.worker.programs.get(name)
-    if found is not None:
+    found = None if name is None else services.registry.get(name)
+    if found is not None and not is_internal(found):
         return found
     raise AgentNotFound(f"this server serves no agent {name!r}", agent=name)
 
@@ -144,8 +141,9 @@ def _handler(program: Program) -> str:
 
 
 def _framework(services: Services) -> str | None:
-    found = (program.framework for program in services.programs if program.name == services.default_agent)
-    return next(found, None)
+    default = services.default_agent
+    found = None if default is None else services.registry.get(default)
+    return None if found is None else found.framework
 
 
 def _status(services: Services, database: str) -> str:
