@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.client.backoff import Backoff, retry_after_seconds
-from holdfast.client.following import Attempt, Following, StreamFault, StreamRefused
+from holdfast.client.workflow.following import Attempt, Following, StreamFault, StreamRefused
 
 
 def frame(seq: int, *, completed: bool = False, event_id: str | None = None, **more: Any) -> bytes:

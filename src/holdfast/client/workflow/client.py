@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Final, Literal
 
-from holdfast.client.following import FIRST_FRAME_SECONDS
 from holdfast.client.records import Record
 from holdfast.client.workflow.calls import Calls, Workshop, log
 from holdfast.client.workflow.claims import LEASE_SECONDS
+from holdfast.client.workflow.following import FIRST_FRAME_SECONDS
 from holdfast.client.workflow.http import Http, encoded, idempotency_key
 from holdfast.client.workflow.inputs import Image, Upload, given, headers_of, run_inputs, upload_parts
 from holdfast.client.workflow.ledger import Ledger, MemoryLedger

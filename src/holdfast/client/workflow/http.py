@@ -13,9 +13,9 @@ from typing import Any
 from holdfast.client import http
 from holdfast.client.backoff import RETRYABLE
 from holdfast.client.errors import ApiError, ClientError, ConnectionFailed, ForeignAnswer
-from holdfast.client.following import SILENCE_SECONDS
 from holdfast.client.http import Request, encoded, new_key
 from holdfast.client.workflow.errors import WorkflowConnectionError, WorkflowError, WorkflowHTTPError
+from holdfast.client.workflow.following import SILENCE_SECONDS
 
 __all__ = ["Http", "encoded", "idempotency_key", "is_passing"]
 

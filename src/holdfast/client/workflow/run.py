@@ -9,20 +9,20 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
-from holdfast.client.following import (
-    FIRST_FRAME_SECONDS,
-    POLL_SECONDS,
-    Attempt,
-    Following,
-    StreamFault,
-    StreamRefused,
-)
 from holdfast.client.workflow.calls import Calls, Workshop
 from holdfast.client.workflow.errors import (
     WorkflowConnectionError,
     WorkflowError,
     WorkflowHTTPError,
     WorkflowTimeout,
+)
+from holdfast.client.workflow.following import (
+    FIRST_FRAME_SECONDS,
+    POLL_SECONDS,
+    Attempt,
+    Following,
+    StreamFault,
+    StreamRefused,
 )
 from holdfast.client.workflow.http import is_passing
 from holdfast.client.workflow.records import RunResult, TaskStatus
