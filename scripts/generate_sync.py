@@ -19,7 +19,11 @@ CLIENT = ROOT / "src/holdfast/client"
 FOLDER = CLIENT / "workflow"
 TARGET = FOLDER / "sync.py"
 # The clients that are one class each: folder, async name, sync name.
-API_CLIENTS = (("runtime", "AsyncRunsClient", "RunsClient"), ("engine", "AsyncEngineClient", "EngineClient"))
+API_CLIENTS = (
+    ("runtime", "AsyncRunsClient", "RunsClient"),
+    ("engine", "AsyncEngineClient", "EngineClient"),
+    ("skills", "AsyncSkillsClient", "SkillsClient"),
+)
 
 # Which class of which module becomes which.
 CLASSES = {

@@ -14,6 +14,7 @@ from holdfast import client as clients
 from holdfast.client import engine as engine_client
 from holdfast.client import errors as client_errors
 from holdfast.client import runtime as runtime_client
+from holdfast.client import skills as skills_client
 from holdfast.client import workflow as client
 from holdfast.model.encoding import CANONICAL_TYPES
 
@@ -65,7 +66,7 @@ def test_every_method_of_the_client_is_documented(name: str) -> None:
     assert {method for method in vars(made) if not method.startswith("_")} - documented == set()
 
 
-CLIENTS = [clients, client_errors, engine_client, runtime_client]
+CLIENTS = [clients, client_errors, engine_client, runtime_client, skills_client]
 
 
 @pytest.mark.parametrize("module", CLIENTS, ids=lambda module: str(module.__name__))
@@ -78,7 +79,11 @@ def test_every_public_name_of_the_clients_is_documented(module: ModuleType) -> N
     assert [name for name in classes if not (getattr(module, name).__doc__ or "").strip()] == []
 
 
-@pytest.mark.parametrize("kind", [clients.AsyncRunsClient, clients.AsyncEngineClient], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [clients.AsyncRunsClient, clients.AsyncEngineClient, clients.AsyncSkillsClient],
+    ids=lambda kind: kind.__name__,
+)
 def test_every_method_of_the_clients_is_documented_with_its_parameters(kind: type) -> None:
     shown = (DOCS / "client.md").read_text().partition(f"## `{kind.__name__}`")[2].partition("\n## ")[0]
     signatures = dict(re.findall(r"`(\w+)\(([^`]*)\)`", shown))

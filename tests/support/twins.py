@@ -21,7 +21,7 @@ class Awaited:
         method = getattr(self._client, name)
 
         def call(*arguments: Any, **named: Any) -> AwaitedStream | Awaitable[Any]:
-            if name in ("stream", "events", "execute", "replay"):
+            if method.__annotations__["return"].startswith("EventStream["):
                 return AwaitedStream(method(*arguments, **named))
             return asyncio.to_thread(method, *arguments, **named)
 

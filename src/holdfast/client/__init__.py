@@ -10,9 +10,9 @@ Clients of a Holdfast server, for Python. They come back by themselves when a co
                 if isinstance(event, Token):
                     print(event.content, end="")
 
-Each client has a twin without `await`, say `RunsClient`. The events of an API are in `holdfast.client.runtime` and
-`holdfast.client.engine`, all errors in `holdfast.client.errors`. `holdfast.client.workflow` is the client of runs whose
-tools are executed by the caller. Nothing here knows the server: the wire is all that both share.
+Each client has a twin without `await`, say `RunsClient`. The events of an API are in `holdfast.client.runtime`,
+`holdfast.client.engine` and `holdfast.client.skills`, all errors in `holdfast.client.errors`. `holdfast.client.workflow`
+is the client of runs whose tools are executed by the caller. Nothing here knows the server: the wire is all that both share.
 """
 
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from holdfast.client.records import Record
     from holdfast.client.runtime.client import AsyncRunsClient
     from holdfast.client.runtime.sync import RunsClient
+    from holdfast.client.skills.client import AsyncSkillsClient
+    from holdfast.client.skills.sync import SkillsClient
     from holdfast.client.streams import AsyncEventStream, EventStream
     from holdfast.client.workflow.client import WorkflowClient
     from holdfast.client.workflow.sync import SyncWorkflowClient
@@ -40,6 +42,8 @@ else:
         "Record": "records",
         "AsyncRunsClient": "runtime.client",
         "RunsClient": "runtime.sync",
+        "AsyncSkillsClient": "skills.client",
+        "SkillsClient": "skills.sync",
         "AsyncEventStream": "streams",
         "EventStream": "streams",
         "WorkflowClient": "workflow.client",
@@ -63,6 +67,7 @@ __all__ = [
     "AsyncEngineClient",
     "AsyncEventStream",
     "AsyncRunsClient",
+    "AsyncSkillsClient",
     "ClientError",
     "ConnectionFailed",
     "DeadlineExceeded",
@@ -71,6 +76,7 @@ __all__ = [
     "Record",
     "RunFailed",
     "RunsClient",
+    "SkillsClient",
     "SyncWorkflowClient",
     "WorkflowClient",
 ]

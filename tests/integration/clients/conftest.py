@@ -8,13 +8,21 @@ from typing import Any
 import pytest
 
 from holdfast import FunctionAgent
-from holdfast.client import AsyncEngineClient, AsyncRunsClient, EngineClient, RunsClient
+from holdfast.client import (
+    AsyncEngineClient,
+    AsyncRunsClient,
+    AsyncSkillsClient,
+    EngineClient,
+    RunsClient,
+    SkillsClient,
+)
 from holdfast.testing import FakeServer
 from tests.support import agents
+from tests.support.served_skills import SKILL_ROOT
 from tests.support.server import KEY, ServerProcess, running_server
 from tests.support.twins import Awaited
 
-SETTINGS = {"HOLDFAST_AGENT": "gated"}
+SETTINGS = {"HOLDFAST_AGENT": "gated", "HOLDFAST_SKILLS_ROOTS": str(SKILL_ROOT)}
 FORMS = ["real-async", "real-sync", "fake-async", "fake-sync"]
 
 
@@ -59,4 +67,15 @@ async def engine(request: pytest.FixtureRequest) -> AsyncIterator[AsyncEngineCli
             yield client
     else:
         with EngineClient(url, key, **more) as client:
+            yield Awaited(client)
+
+
+@pytest.fixture(params=FORMS)
+async def skills(request: pytest.FixtureRequest) -> AsyncIterator[AsyncSkillsClient | Awaited]:
+    url, key, more = _reached(request)
+    if request.param.endswith("-async"):
+        async with AsyncSkillsClient(url, key, **more) as client:
+            yield client
+    else:
+        with SkillsClient(url, key, **more) as client:
             yield Awaited(client)

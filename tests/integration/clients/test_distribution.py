@@ -27,7 +27,7 @@ import holdfast.client
 seconds = time.process_time() - before
 for name in holdfast.client.__all__:
     getattr(holdfast.client, name)
-import json, holdfast.client.engine, holdfast.client.runtime, holdfast.client.workflow
+import json, holdfast.client.engine, holdfast.client.runtime, holdfast.client.skills, holdfast.client.workflow
 output = None
 if len(sys.argv) > 1:
     with holdfast.client.RunsClient(*sys.argv[1:]) as client:

@@ -1,0 +1,140 @@
+"""The stream of one skill's run: how it is opened where the reader stands, and what its frames mean. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from holdfast.client.answers import failure_of
+from holdfast.client.errors import ForeignAnswer, StreamInterrupted
+from holdfast.client.http import Request
+from holdfast.client.resuming import OnDiscard
+from holdfast.client.skills.events import (
+    Done,
+    FailureData,
+    Gap,
+    Progress,
+    Restarted,
+    SafetyGateWarning,
+    SkillEvent,
+    StepCompleted,
+    StepDegraded,
+    StepFailed,
+    StepSkipped,
+    StepStart,
+    Token,
+    UnknownEvent,
+    decoder,
+)
+from holdfast.client.skills.shown import ShownSteps
+from holdfast.client.sse import ServerSentEvent
+
+LAST_TYPE: Final = "done"
+
+
+class SkillSource:
+    """
+    A run's frames behind a cursor.
+
+    Args:
+        start: the request that starts the run; its repeats are the same request. None reads a run that exists.
+        cursor: `N` or `N@epoch`, the last sequence that the reader has.
+    """
+
+    def __init__(
+        self,
+        start: Request | None,
+        *,
+        run_id: str | None = None,
+        cursor: str | None = None,
+        on_discard: OnDiscard | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.cursor = cursor
+        self.is_over = False
+        self.is_confirming = False
+        self._start = start
+        self._on_discard = on_discard
+        self._shown = None if on_discard is None else ShownSteps()
+        self._last = -1 if cursor is None else int(cursor.partition("@")[0])
+        self._end: SkillEvent | None = None
+
+    def request(self) -> Request:
+        if self._start is not None and self.run_id is None:
+            return self._start
+        assert self.run_id is not None
+        path = f"/v1/runs/{quote(self.run_id, safe='')}/stream"
+        return Request("GET", path, {}, {"Last-Event-ID": self.cursor})
+
+    def opened(self, status_code: int, headers: Mapping[str, str]) -> None:
+        self.run_id = self.run_id or headers.get("x-run-id")
+        self.is_over = status_code == 204
+
+    def ended(self) -> None:
+        """A body that ends without `done` says nothing: it is opened again."""
+
+    def take(self, frame: ServerSentEvent) -> SkillEvent | None:
+        try:
+            event = decoder.decode(frame.data)
+        except msgspec.DecodeError as exc:
+            raise ForeignAnswer(f"a frame that is no JSON object: {exc}") from None
+        if isinstance(event, Gap):
+            return self._behind(event)
+        if event.sequence is not None:
+            if event.sequence <= self._last:
+                return None
+            self._last, self.cursor = event.sequence, frame.id or str(event.sequence)
+        self.run_id = self.run_id or event.run_id
+        if self._shown is not None:
+            self._note(event, self._shown)
+        if isinstance(event, Done) or (isinstance(event, UnknownEvent) and event.type == LAST_TYPE):
+            self.is_over, self._end = True, event
+        return event
+
+    def result(self) -> Any:
+        end = self._end
+        if isinstance(end, Done):
+            if end.status == "completed":
+                return end.outputs
+            told = end.error or FailureData(code="runtime_error", message="the run failed")
+            raise failure_of(told.code.upper(), told.message, msgspec.to_builtins(told), run_id=self.run_id)
+        raise StreamInterrupted(f"the last event of run {self.run_id} was not read here; ask for its record")
+
+    def _note(self, event: SkillEvent, shown: ShownSteps) -> None:
+        """Keep in mind what steps showed, and tell what a new beginning makes void."""
+        step_id = event.step_id
+        if isinstance(event, Restarted):
+            for first, last in event.data.discard:
+                shown.forget(first, last)
+                self._discard(first, last)
+        elif step_id is None or event.sequence is None:
+            return
+        elif isinstance(event, StepCompleted | StepSkipped | StepDegraded):
+            shown.take(step_id, None)
+        elif isinstance(event, StepFailed) and not event.data.will_retry:
+            shown.take(step_id, event.data.item)
+        elif isinstance(event, StepStart):
+            item = None if event.data is None else event.data.item
+            for first, last in shown.take(step_id, item):
+                self._discard(first, last)
+            shown.add(step_id, item, event.sequence)
+        elif isinstance(event, StepFailed | Progress):
+            shown.add(step_id, event.data.item, event.sequence)
+        elif isinstance(event, Token | SafetyGateWarning):
+            shown.add(step_id, None, event.sequence)
+
+    def _behind(self, gap: Gap) -> Gap:
+        first, last = gap.data.first_sequence, self._last
+        self._last = first - 1
+        if gap.data.reason == "rolled_back" and last >= first:
+            self._discard(first, last)
+            if self._shown is not None:
+                self._shown.forget(first, last)
+        return gap
+
+    def _discard(self, first: int, last: int) -> None:
+        if self._on_discard is not None:
+            self._on_discard(self.run_id or "", first, last)
