@@ -21,6 +21,10 @@ setup: ## create .venv with everything pinned, and .venv/bin/holdfast; does noth
 run: setup ## start the server on SQLite with the built-in assistant; the first start prints a key
 	@exec $(bin)/holdfast serve
 
+# An empty value is none: where nothing compiled is kept, each of the hundreds of processes of the tests compiles all that it
+# imports again, and that was a fifth of their time.
+test bench faults: export PYTHONDONTWRITEBYTECODE :=
+
 test: setup ## all tests except the long fault campaigns; ARGS="-k name" narrows them
 	@$(bin)/pytest -n 4 --dist loadfile -m "not faults" $(ARGS)
 

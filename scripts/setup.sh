@@ -46,7 +46,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 VIRTUAL_ENV="$PWD/.venv"
 pip() { .venv/bin/python -m pip --quiet "$@"; }
 
 if pip install --require-hashes -r requirements/bootstrap.lock &&
-    .venv/bin/uv pip sync --quiet --require-hashes requirements/bootstrap.lock requirements/dev.lock; then
+    .venv/bin/uv pip sync --quiet --compile-bytecode --require-hashes requirements/bootstrap.lock requirements/dev.lock; then
     .venv/bin/uv pip install --quiet --offline --no-deps --no-build-isolation --editable .
 else
     # uv reads no pip configuration (mirrors, certificates), so pip may succeed where uv cannot.
