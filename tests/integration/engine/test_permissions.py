@@ -1,4 +1,7 @@
-"""Check 24: `always` and its end, and the question after a crash; on a whole server without a process of its own."""
+"""
+Check 24: `always` and its end, and the question after a crash; on a whole server without a process of its own, on both
+stores.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,14 @@ class Person:
                     return str(json.loads(line[5:])["turn_id"])
         raise AssertionError("nothing came")
 
+    async def turn(self, message: str | None = SUM, **fields: Any) -> list[dict[str, Any]]:
+        """A whole turn, by itself one that adds; its frames but for heartbeats."""
+        body = {"task_id": "t", **({} if message is None else {"message": message}), **fields}
+        async with self._client.stream("POST", "/execute", json=body) as stream:
+            assert stream.status_code == 200, await stream.aread()
+            found = [json.loads(line[5:]) async for line in stream.aiter_lines() if line.startswith("data:")]
+        return [frame for frame in found if frame["type"] != "heartbeat"]
+
     async def frames(self, turn_id: str, after: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         """Those of a turn behind a frame, to the next question or to its end."""
         found: list[dict[str, Any]] = []
@@ -72,9 +83,9 @@ class Person:
 
 
 @pytest.fixture
-async def person(tmp_path: Path) -> AsyncIterator[Person]:
+async def person(own_store: dict[str, str], tmp_path: Path) -> AsyncIterator[Person]:
     (tmp_path / "policy.json").write_text('[{"tool": "sum", "action": "ask", "rule": "arithmetic"}]')
-    settings = {"CATALOG_DIR": str(tmp_path), "HOLDFAST_LEARNING": "false"}
+    settings = {"CATALOG_DIR": str(tmp_path), "HOLDFAST_LEARNING": "false", **own_store}
     async with FakeServer(AssistantProgram(offline_word_delay_seconds=0), settings=settings) as server:
         yield Person(server)
 
@@ -118,7 +129,9 @@ class Order(msgspec.Struct):
     item: str
 
 
-async def test_after_a_crash_inside_a_call_the_question_says_all_about_it_and_offers_no_always() -> None:
+async def test_after_a_crash_inside_a_call_the_question_says_all_about_it_and_offers_no_always(
+    own_store: dict[str, str],
+) -> None:
     inside, made = threading.Event(), []
 
     async def buy(call: Call, input: Order) -> str:
@@ -130,7 +143,7 @@ async def test_after_a_crash_inside_a_call_the_question_says_all_about_it_and_of
 
     tool = Tool(name="buy", description="", input=Order, function=buy, at_most_once=True)
     program = AssistantProgram(obeying_model(), tools=Tools(tool))
-    async with FakeServer(program, settings={"HOLDFAST_LEARNING": "false"}) as server:
+    async with FakeServer(program, settings={"HOLDFAST_LEARNING": "false", **own_store}) as server:
         person = Person(server)
         turn_id = await person.ask(message='[["buy", {"item": "tea"}]]')
         await asyncio.to_thread(inside.wait)
@@ -149,6 +162,7 @@ async def test_after_a_crash_inside_a_call_the_question_says_all_about_it_and_of
     assert (result["output"], made) == ("bought", ["tea", "tea"])
 
 
+@pytest.mark.one_store("there is nothing in it")
 async def test_grants_of_an_unknown_task_are_not_found(person: Person) -> None:
     assert (await person.call("DELETE", "/tasks/none/grants", status=404))["error"] == "TASK_NOT_FOUND"
     assert (await person.call("DELETE", "/tasks/none/grants?all=1", status=422))["error"] == "INVALID_REQUEST"

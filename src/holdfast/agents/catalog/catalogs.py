@@ -163,26 +163,31 @@ class Catalogs:
     async def tell(self, store: Store, clock: Clock) -> None:
         """Have the other processes of the store load their catalog again, too."""
         now = clock.now()
-        self._reloaded_at = str(now).encode()
+        told = str(now).encode()
         record = Record(
             kind=RELOAD_KIND,
             tenant=_NO_TENANT,
             name=RELOAD_NAME,
-            body=self._reloaded_at,
+            body=told,
             created_at=now,
             updated_at=now,
         )
         await store.put_records([record])
+        self._reloaded_at = told
 
     async def follow(self, store: Store, clock: Clock) -> None:
-        """Look again and again whether another process was told to reload, until it is cancelled."""
-        self._reloaded_at = await self._last_reload(store)
+        """
+        Look again and again whether another process was told to reload, until it is cancelled.
+
+        The first look is at once, and a reload that was ever told counts as unknown: it may have been told after this
+        process read its files and before it looked.
+        """
         while True:
-            await asyncio.sleep(FOLLOW_SECONDS)
             try:
                 await self.look(store, clock)
             except StoreError as exc:
                 log.warning("catalog_not_followed", reason=exc.code)  # it is looked at again
+            await asyncio.sleep(FOLLOW_SECONDS)
 
     async def look(self, store: Store, clock: Clock) -> None:
         """
