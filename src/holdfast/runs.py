@@ -48,6 +48,7 @@ from holdfast.execution.program import Defined, Program, declared_id, spec_of
 from holdfast.execution.record import Record
 from holdfast.execution.redaction import redactor_of
 from holdfast.execution.requests import ForkRequest, StartRequest, fingerprint
+from holdfast.execution.withheld import shown_steps
 from holdfast.execution.worker import Worker
 from holdfast.ids import RUN_ID, Ids
 from holdfast.journal import Journal, Reader, Signal
@@ -399,9 +400,11 @@ class Runs:
         return Reader(self.journal, run, after=after)
 
     async def steps(self, caller: Caller, run_id: str) -> Sequence[Step]:
-        """The run's steps, by start; one that is a tool call of the caller's is over with its answer."""
+        """
+        The run's steps as people are shown them, by start; one that is a tool call of the caller's is over with its answer.
+        """
         run = await self.get(caller, run_id)
-        kept = [step for step in await self.store.steps(run.number) if not is_given(step)]
+        kept = [step for step in shown_steps(await self.store.steps(run.number)) if not is_given(step)]
         steps = with_answers(kept, await self.store.interrupts(run.number))
         program = self.worker.programs.get(run.agent)
         redactor = None if program is None else redactor_of(spec_of(program).safety.redact_patterns)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.agents.skill.contract import input_problems, misfit, produced, shown_outputs, with_defaults
+from holdfast.agents.skill.contract import input_problems, misfit, produced, with_defaults, withheld
 from holdfast.agents.skill.data import Data, field_of
 from holdfast.agents.skill.failures import InvalidConfigurationError, StepTimeoutError, error_from, failure_from
 from holdfast.agents.skill.model import Field, Retry
@@ -137,8 +137,11 @@ def test_a_result_that_is_no_mapping_is_the_one_output() -> None:
 def test_people_see_declared_outputs_and_no_sensitive_ones() -> None:
     fields = {"a": Field(type="string", sensitive=True), "b": Field(type="any")}
 
-    assert shown_outputs(fields, {"a": "x", "b": 1, "c": 2}) == {"a": "***", "b": 1}
-    assert shown_outputs(fields, {"a": None}) == {"a": None}
+    made = {"a": "x", "b": 1, "c": 2}
+
+    assert withheld(fields, made).of(made) == {"a": "***", "b": 1}
+    assert withheld(fields, {"a": None}).of({"a": None}) == {"a": None}
+    assert not withheld(fields, {"b": 1}), "nothing is to be noted"
 
 
 def test_an_error_is_read_back_from_its_record() -> None:

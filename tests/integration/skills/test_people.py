@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from holdfast.agents.skill.model import Gate, Safety
+from holdfast.agents.skill.model import Field, Gate, Safety
 from holdfast.model import Status
 from tests.support.kernel import CALLER
 from tests.support.skills import Skilled, capability, shown, skill, skilled
@@ -277,6 +278,51 @@ async def test_what_a_gate_withholds_is_in_no_list_of_steps_either(tmp_path: Pat
 
     assert "secret" not in repr(listed)
     assert {step.key for step in listed} == {"a", "a/gate:post:0", "b"}
+
+
+async def test_what_is_sensitive_shows_nowhere_and_is_there_when_the_run_is_executed_again(tmp_path: Path) -> None:
+    hidden = {"value": Field(type="any", sensitive=True)}
+    calls: list[Any] = []
+    made = functions(calls)
+    make = capability("make", "value", side_effects=False)
+    make = msgspec.structs.replace(make, outputs=hidden)
+    send = msgspec.structs.replace(SEND, inputs=hidden)
+    twice = skill(
+        "twice",
+        {
+            "id": "a",
+            "uses": "make",
+            "foreach": {"items": "inputs.v", "as": "each"},
+            "input": {"value": "each"},
+            "output": {"value": "vars.secrets"},
+        },
+        {
+            "id": "b",
+            "uses": "send",
+            "scatter": {"capabilities": ["send"], "merge": "collect"},
+            "input": {"value": "vars.secrets"},
+            "output": {"send": "outputs.v"},
+            "confirm": {"question": "Send it?"},
+        },
+        inputs="v",
+        outputs="v",
+    )
+    made |= {"make": lambda value: {"value": f"secret {value}", "more": "secret too"}}
+    async with skilled(tmp_path, [twice], [make, send], made) as running:
+        run = await running.start("skill:twice", {"v": [1, 2]})
+        interrupt = await asked(running, run)
+        events = await answer(running, run, True)
+        steps = {step.key: step for step in await running.kernel.runs.steps(CALLER, run.run_id)}
+
+    assert calls == [["secret 1", "secret 2"]]
+    assert interrupt.input == b'{"value":"***"}'
+    assert {key: steps[key].output for key in ("a", "a/item:0", "a/item:1")} == {
+        "a": b'{"value":"***"}',
+        "a/item:0": b'{"value":"***"}',
+        "a/item:1": b'{"value":"***"}',
+    }
+    assert "secret" not in repr([event for event in events if event.get("step") == "a" or event["type"] == "interrupt"])
+    assert events[-1]["output"] == {"v": {"value": ["secret 1", "secret 2"]}}
 
 
 async def test_cancelling_a_run_that_waits_ends_the_steps_that_wait(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from holdfast.agents.skill.at_work import StepAtWork
+from holdfast.agents.skill.contract import masked
 from holdfast.agents.skill.failures import InvalidConfigurationError
 from holdfast.agents.skill.model import Capability, Field, Foreach
 from holdfast.agents.skill.step_contract import checked_inputs
@@ -91,20 +92,33 @@ def _items(step: StepAtWork, foreach: Foreach) -> list[Json]:
     return items
 
 
+def shown_inputs(step: StepAtWork, inputs: Mapping[str, Json]) -> Mapping[str, Json]:
+    """The inputs of a call, or of a step, as the person is shown them who is asked about it."""
+    nested, capabilities = step.step.skill, step.work.definition.capabilities
+    if nested is not None:
+        return masked(step.work.definition.skills[nested].inputs, inputs)
+    return masked(_united([capabilities[name].inputs for name in _callable(step)]), inputs)
+
+
 def output_fields(step: StepAtWork) -> Mapping[str, Field]:
     """What is declared of the outputs of a step that executes."""
-    scatter = step.step.scatter
-    capabilities = step.work.definition.capabilities
-    if scatter is None:
-        router = step.step.router
-        names = [step.step.uses] if router is None else [*router.cases.values(), *filter(None, [router.default])]
-        return _united([capabilities[name].outputs for name in names])
-    if scatter.merge == "collect":
+    nested, capabilities = step.step.skill, step.work.definition.capabilities
+    if nested is not None:
+        return step.work.definition.skills[nested].outputs
+    if step.step.scatter is not None and step.step.scatter.merge == "collect":
         return {
             name: Field(type="object", sensitive=any(one.sensitive for one in capabilities[name].outputs.values()))
-            for name in scatter.capabilities
+            for name in _callable(step)
         }
-    return _united([capabilities[name].outputs for name in scatter.capabilities])
+    return _united([capabilities[name].outputs for name in _callable(step)])
+
+
+def _callable(step: StepAtWork) -> Sequence[str]:
+    """The capabilities that a step might call."""
+    router, scatter = step.step.router, step.step.scatter
+    if scatter is not None:
+        return scatter.capabilities
+    return [step.step.uses] if router is None else [*router.cases.values(), *filter(None, [router.default])]
 
 
 def _united(contracts: Sequence[Mapping[str, Field]]) -> Mapping[str, Field]:

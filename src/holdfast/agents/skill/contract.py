@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from holdfast.agents.skill.model import Field
+from holdfast.execution.withheld import Withheld
 from holdfast.model.encoding import encode_value
 
 # Of what one step makes, as JSON.
@@ -99,17 +100,17 @@ def is_finite(value: Json) -> bool:
 
 def masked(fields: Mapping[str, Field], values: Mapping[str, Json]) -> Mapping[str, Json]:
     """The values as people are shown them."""
-    if not any(field.sensitive for field in fields.values()):
-        return values
-    return {
-        name: "***" if name in fields and fields[name].sensitive and value is not None else value
-        for name, value in values.items()
-    }
+    return Withheld(hidden=_sensitive(fields)).of(dict(values))
 
 
-def shown_outputs(fields: Mapping[str, Field], values: Mapping[str, Json]) -> Mapping[str, Json]:
-    """What a call made as people are shown it: what no contract declares is nobody's to see."""
-    return masked(fields, {name: value for name, value in values.items() if name in fields})
+def withheld(fields: Mapping[str, Field], values: Mapping[str, Json]) -> Withheld:
+    """What people are not shown of that which a call made: what is sensitive, and what no contract declares."""
+    hidden = tuple(name for name in _sensitive(fields) if name in values)
+    return Withheld(hidden=hidden, left_out=tuple(name for name in values if name not in fields))
+
+
+def _sensitive(fields: Mapping[str, Field]) -> tuple[str, ...]:
+    return tuple(name for name, field in fields.items() if field.sensitive)
 
 
 def _article(type: str) -> str:

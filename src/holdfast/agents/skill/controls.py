@@ -48,7 +48,7 @@ async def _each(step: StepAtWork, foreach: Foreach, capability: Capability, item
             raise
         outputs[place] = made
         done += 1
-        record(step, unit, made, (done / len(items), f"{done} of {len(items)}"))
+        record(step, unit, capability, made, (done / len(items), f"{done} of {len(items)}"))
 
     async def worker() -> None:
         for place in left:
@@ -70,7 +70,7 @@ async def _again(step: StepAtWork, loop: While, capability: Capability, inputs: 
             if count > 1:
                 inputs = checked_inputs(step, capability, step.level.data.resolve(step.step.input))
             made = await step.call(unit, capability, inputs)
-            record(step, unit, made, (count / loop.max_iterations, f"turn {count}"))
+            record(step, unit, capability, made, (count / loop.max_iterations, f"turn {count}"))
         write(step, made)
         step.level.data.tell(step.step.id, "running", step.unit.attempt, made)
         goes_on = bool(step.level.evaluate(loop.condition))

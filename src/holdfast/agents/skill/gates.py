@@ -11,9 +11,10 @@ import msgspec
 
 from holdfast.agents.skill.asking import Question, approve
 from holdfast.agents.skill.at_work import StepAtWork
+from holdfast.agents.skill.choosing import shown_inputs
 from holdfast.agents.skill.failures import GateExecutionError, SafetyDeniedError, SkillError
 from holdfast.agents.skill.model import Capability, Gate
-from holdfast.agents.skill.step_contract import check_trust, checked_inputs, shown_inputs
+from holdfast.agents.skill.step_contract import check_trust, checked_inputs
 from holdfast.agents.skill.units import Unit
 from holdfast.execution.codec import encode_result
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from holdfast.agents.skill.at_work import StepAtWork
+from holdfast.agents.skill.contract import withheld
+from holdfast.agents.skill.model import Capability
 from holdfast.agents.skill.units import Unit
 from holdfast.execution.codec import encode_result
 
@@ -21,7 +23,7 @@ def unit_of(step: StepAtWork, place: str, item: int | str) -> Unit:
     return Unit(key, place=place, item=item).read(step.work.record.step(key))
 
 
-def record(step: StepAtWork, unit: Unit, made: Made, progress: tuple[float, str]) -> None:
+def record(step: StepAtWork, unit: Unit, capability: Capability, made: Made, progress: tuple[float, str]) -> None:
     """
     Record what a call made, and tell how far the step is.
 
@@ -30,7 +32,8 @@ def record(step: StepAtWork, unit: Unit, made: Made, progress: tuple[float, str]
     """
     data = encode_result(made, what=f"the output of step {step.key}")
     row = step.work.noted(unit.key, step.shown, data, began_at=unit.began_at, attempt=unit.attempt)
-    step.work.write(progress_of(step, *progress), mark=step.key, rows=(row,))
+    notes = step.work.withheld(unit.key, step.shown, withheld(capability.outputs, made))
+    step.work.write(progress_of(step, *progress), mark=step.key, rows=(row, *notes))
     step.count(len(data))
 
 

@@ -92,7 +92,7 @@ async def _member(
         step.work.write(progress_of(step, *_over(made, failed, count)), mark=step.key, rows=(row,))
         return
     made[capability.id] = found
-    record(step, unit, found, _over(made, failed, count))
+    record(step, unit, capability, found, _over(made, failed, count))
 
 
 def _over(made: Mapping[str, Any], failed: Mapping[str, Any], count: int) -> tuple[float, str]:

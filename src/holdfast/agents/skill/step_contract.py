@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from holdfast.agents.skill.at_work import StepAtWork
-from holdfast.agents.skill.contract import OUTPUT_BYTES_MAX, masked, misfit, produced, with_defaults
+from holdfast.agents.skill.contract import OUTPUT_BYTES_MAX, misfit, produced, with_defaults
 from holdfast.agents.skill.failures import InvalidConfigurationError, SafetyDeniedError
-from holdfast.agents.skill.model import Capability, Field
+from holdfast.agents.skill.model import Capability
 from holdfast.errors import InvalidOutput
 from holdfast.execution.codec import decode_result, encode_result
 
@@ -28,16 +28,6 @@ def check_trust(step: StepAtWork, capability: Capability) -> None:
     needed, has = capability.safety.trust_level, step.work.options.trust
     if RANKS[needed] > RANKS[has]:
         raise SafetyDeniedError(f"Step '{step.shown}': {capability.id} needs trust {needed}; the run has {has}.")
-
-
-def shown_inputs(
-    step: StepAtWork, inputs: Mapping[str, Json], fields: Mapping[str, Field] | None = None
-) -> Mapping[str, Json]:
-    """The inputs of a call as the person is shown them who is asked about it."""
-    if fields is None:
-        found = step.work.definition.capabilities.get(step.step.uses)
-        fields = {} if found is None else found.inputs
-    return masked(fields, inputs)
 
 
 def checked_inputs(step: StepAtWork, capability: Capability, given: Mapping[str, Json]) -> dict[str, Json]:

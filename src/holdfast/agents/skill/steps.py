@@ -20,8 +20,8 @@ import structlog
 from holdfast.agents.skill.asking import Decision, Question, approve, ask
 from holdfast.agents.skill.at_work import LevelAtWork
 from holdfast.agents.skill.calling import Call, carry_out
-from holdfast.agents.skill.choosing import choose, output_fields
-from holdfast.agents.skill.contract import shown_outputs
+from holdfast.agents.skill.choosing import choose, output_fields, shown_inputs
+from holdfast.agents.skill.contract import withheld
 from holdfast.agents.skill.controls import carry_out as make_calls
 from holdfast.agents.skill.failures import (
     InvalidConfigurationError,
@@ -33,9 +33,9 @@ from holdfast.agents.skill.failures import (
     failure_from,
 )
 from holdfast.agents.skill.gates import Degraded, gates_of, pass_gates
-from holdfast.agents.skill.model import Capability, Client, Field, Skill, Step
+from holdfast.agents.skill.model import Capability, Client, Skill, Step
 from holdfast.agents.skill.outputs import write_again, write_outputs
-from holdfast.agents.skill.step_contract import check_trust, checked_output, shown_inputs
+from holdfast.agents.skill.step_contract import check_trust, checked_output
 from holdfast.agents.skill.units import Unit
 from holdfast.errors import LeaseLost
 from holdfast.execution.codec import decode_result, encode_result
@@ -171,15 +171,15 @@ class StepRun:
     async def _complete(self, output: dict[str, Json]) -> Outcome:
         data = encode_result(output, what=f"the output of step {self.key}")
         write_outputs(self, output)
-        shown = await self.work.execution.shown(
-            encode_result(shown_outputs(self._output_fields(), output), what="outputs")
-        )
+        kept = withheld(output_fields(self), output)
+        shown = await self.work.execution.shown(encode_result(kept.of(output), what="outputs"))
         now = self.work.now()
         duration = max(now - self._attempt_at, 0) / 1000
         fields = {"step": self.shown, "attempt": self.unit.attempt, "message": "", "output": shown}
         fields |= {"duration_ms": duration, **self.facts}
         row = self._ended("completed", now, output=data)
-        self.work.write(("step_completed", fields), mark=self.key, rows=(row,))
+        notes = self.work.withheld(self.key, self.shown, kept)
+        self.work.write(("step_completed", fields), mark=self.key, rows=(row, *notes))
         self.level.data.keep(self.step.id)
         self.level.data.tell(self.step.id, "completed", self.unit.attempt, output)
         return Outcome("completed", at=now)
@@ -463,21 +463,14 @@ class StepRun:
         unconfirmed = [one.id for one in capabilities if one.safety.requires_confirmation and one.id not in named]
         if confirm is None and not unconfirmed:
             return
-        shown = shown_inputs(self, inputs, capabilities[0].inputs if len(capabilities) == 1 else {})
         await approve(
             self,
             Question(
                 what="confirm",
                 reason="requires_confirmation" if confirm is None else "confirm",
                 text=(confirm and confirm.question) or f"Run step '{self.shown}' ({self.step.uses})?",
-                input=shown,
+                input=shown_inputs(self, inputs),
                 expires_in=None if confirm is None else confirm.expires_in,
                 default=None if confirm is None else confirm.default,
             ),
         )
-
-    def _output_fields(self) -> Mapping[str, Field]:
-        definition = self.work.definition
-        if self.step.skill is not None:
-            return definition.skills[self.step.skill].outputs
-        return output_fields(self)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.agents.skill.model import Binding, Definition, Options
 from holdfast.execution.codec import decode_result
+from holdfast.execution.withheld import Withheld, withheld_key
 from holdfast.model import Failure, Step
 from holdfast.model.encoding import encode_fields
 
@@ -122,6 +123,10 @@ class Undertaking:
         return self.row(
             key, name, "completed", started_at=began_at or now, completed_at=now, output=output, attempt=attempt
         )
+
+    def withheld(self, key: str, name: str, what: Withheld) -> tuple[Step, ...]:
+        """The note of what people are not shown of the output under this key, if there is anything."""
+        return (self.noted(withheld_key(key), name, what.encode()),) if what else ()
 
     async def breathe(self) -> None:
         """Let others have the event loop now and then, and wait where too much is pending for the disk."""
