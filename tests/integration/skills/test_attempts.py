@@ -84,6 +84,19 @@ async def test_what_is_not_retryable_is_not_tried_again(tmp_path: Path) -> None:
     assert (len(failing.keys), events[-1]["code"]) == (1, "upstream_failure")
 
 
+async def test_a_function_without_context_that_is_called_right_here_says_so_too(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def inline() -> None:
+        calls.append("made")
+        raise NotRetryable("never")
+
+    async with skilled(tmp_path, [tried()], [TRY], {"try": inline}) as running:
+        _, events = await running.run("skill:tried")
+
+    assert (calls, events[-1]["code"]) == (["made"], "upstream_failure")
+
+
 async def test_late_async_code_is_cancelled_and_fails_the_step_in_time(tmp_path: Path) -> None:
     told: list[str] = []
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from holdfast.agents.skill.bindings.python import call_function, called, target_of, text_of
+from holdfast.agents.skill.bindings.python import call_function, called, raised, target_of
 from holdfast.agents.skill.calling import Call
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class BuiltinBinding:
             return called(self._target, call.inputs)
         except Exception as exc:
             # What it makes of strange inputs is its failure, as it is for functions of authors.
-            raise call.failed(text_of(exc)) from exc
+            raise raised(call, exc) from exc
 
 
 def _size(value: Any) -> int:

@@ -93,7 +93,12 @@ async def call_function(call: Call, target: Target) -> Any:
         raise
     except Exception as exc:
         # Whatever the author's code raises is its failure.
-        raise call.failed(text_of(exc), is_final=isinstance(exc, NotRetryable)) from exc
+        raise raised(call, exc) from exc
+
+
+def raised(call: Call, exc: Exception) -> SkillError:
+    """What it means for a call that its function raised this."""
+    return call.failed(text_of(exc), is_final=isinstance(exc, NotRetryable))
 
 
 class _Exit(Exception):
