@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from holdfast.agents.skill.model import Prompt
 
 _PLACE: Final = re.compile(r"\{\{([^{}]+)\}\}")
-_FENCED: Final = re.compile(r"\A\s*```[a-z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_FENCE: Final = "```"
 
 
 class PromptBinding:
@@ -50,14 +51,25 @@ class PromptBinding:
 
 
 def _object(call: Call, text: str) -> dict[str, Any]:
-    fenced = _FENCED.match(text)
     try:
-        found = msgspec.json.decode(fenced[1] if fenced else text)
+        found = msgspec.json.decode(unfenced(text))
     except msgspec.DecodeError:
         found = None
     if not isinstance(found, dict):
         raise call.failed("the model's answer is no JSON object.")
     return found
+
+
+def unfenced(text: str) -> str:
+    """What stands between the fences, where the whole text is one fenced block; else the text. In linear time."""
+    block = text.strip()
+    if not (block.startswith(_FENCE) and block.endswith(_FENCE)):
+        return text
+    inside = block[len(_FENCE) : -len(_FENCE)].lstrip(ascii_lowercase)  # without the language
+    blank = inside[: len(inside) - len(inside.lstrip())]
+    if "\n" not in blank:
+        return text
+    return inside[blank.rindex("\n") + 1 :].rstrip()
 
 
 def filled(template: str, values: Mapping[str, Any]) -> str:
