@@ -262,11 +262,12 @@ async def test_the_deadline_holds_whatever_the_connection_does() -> None:
     assert wire.open == 0
 
 
-async def test_what_a_restart_makes_void_is_told_before_its_event() -> None:
+@pytest.mark.parametrize("pieces", ["one by one", "all at once"])
+async def test_what_a_restart_makes_void_is_told_behind_it_and_before_the_restart(pieces: str) -> None:
     told: list[Any] = []
     restarted = event(3, "restarted", attempt=2, discard_from=2, discard=[[1, 1], [2, 2]], reason="takeover")
-    wire = Wire(stream(OPENING, *JOURNAL[:3], restarted, event(4), event(5, "complete", output={})))
-    client, _ = client_of(wire)
+    frames = [OPENING, *JOURNAL[:3], restarted, event(4), event(5, "complete", output={})]
+    client, _ = client_of(Wire(stream(*frames) if pieces == "one by one" else stream(b"".join(frames))))
 
     async for seen in client.events("q-1", on_discard=lambda *what: told.append(what)):
         told.append(type(seen).__name__)  # noqa: PERF401  # in one order with what the callback is told

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from holdfast.client.backoff import SECONDS_MAX, Backoff
@@ -36,6 +37,35 @@ OnDiscard = Callable[[str, int, int], None]
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
+
+Void = tuple[str, int, int]
+"""Events of a run from a first to a last sequence that are void."""
+
+
+class Discards:
+    """What a source finds to be void. It is kept in `new` until the caller is about to see the event that makes it so."""
+
+    def __init__(self, on_discard: OnDiscard | None) -> None:
+        self.is_wanted = on_discard is not None
+        self.new: list[Void] = []
+        self._on_discard = on_discard
+
+    def add(self, run_id: str | None, first: int, last: int) -> None:
+        if self.is_wanted and first <= last:
+            self.new.append((run_id or "", first, last))
+
+    def tell(self, voids: list[Void]) -> None:
+        for void in voids:
+            if self._on_discard is not None:
+                self._on_discard(*void)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[E]):
+    """Events that came together. Of what is `void` the caller is told before it sees them."""
+
+    events: list[E]
+    void: list[Void]
 
 
 class Source(Protocol[E_co]):
@@ -59,6 +89,11 @@ class Source(Protocol[E_co]):
     @property
     def cursor(self) -> str | None:
         """The place behind the last event, as the API takes it. None before the first."""
+        ...
+
+    @property
+    def discards(self) -> Discards:
+        """What the events that were taken make void."""
         ...
 
     def request(self) -> Request:
@@ -144,9 +179,9 @@ class Resumption(Generic[E]):
         self._patience.answered()
         self.source.opened(status_code, headers)
 
-    def feed(self, piece: bytes) -> list[E]:
+    def feed(self, piece: bytes) -> list[Batch[E]]:
         """
-        The events that are complete with these bytes.
+        The events that are complete with these bytes. One that makes others void begins a batch.
 
         Raises:
             ForeignAnswer: this is no such stream.
@@ -155,11 +190,19 @@ class Resumption(Generic[E]):
             frames = self._decoder.feed(piece)
         except EventTooLarge as exc:
             raise ForeignAnswer(str(exc)) from None
-        take = self.source.take
-        events = [event for frame in frames if (event := take(frame)) is not None]
-        if events or self._clock() - self._opened_at > SECONDS_MAX:
+        take, discards = self.source.take, self.source.discards
+        batches: list[Batch[E]] = []
+        for frame in frames:
+            event = take(frame)
+            if event is None:
+                continue
+            if discards.new or not batches:
+                batches.append(Batch([], discards.new))
+                discards.new = []
+            batches[-1].events.append(event)
+        if batches or self._clock() - self._opened_at > SECONDS_MAX:
             self._patience.backoff.reset()
-        return events
+        return batches
 
     def ended(self) -> None:
         """

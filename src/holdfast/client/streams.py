@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from holdfast.client.errors import ClientError
 from holdfast.client.http import Http, deadline_of, within
 from holdfast.client.portal import Portal
-from holdfast.client.resuming import RECONNECT_SECONDS, SILENT_HEARTBEATS, Patience, Resumption, Source
+from holdfast.client.resuming import RECONNECT_SECONDS, SILENT_HEARTBEATS, Batch, Patience, Resumption, Source
 
 log = logging.getLogger("holdfast.client")
 
@@ -41,8 +42,9 @@ class AsyncEventStream(Generic[E]):
         self._resumption = Resumption(source, patience=patience, is_once=is_once, clock=http.clock)
         self._silence_seconds = heartbeat_seconds * SILENT_HEARTBEATS
         self._deadline = deadline_of(timeout)
-        self._batches = self._read()
+        self._reading = self._read()
         self._is_cut = False
+        self._waiting: deque[Batch[E]] = deque()
         self._ready: Iterator[E] = iter(())
 
     @property
@@ -86,14 +88,9 @@ class AsyncEventStream(Generic[E]):
         """The events that have come, at least one; none behind the last one. Raises as the iteration does."""
         if ready := list(self._ready):
             return ready
-        if self._is_cut:
-            self._batches, self._is_cut = self._read(), False
-        try:
-            return await within(self._deadline, anext(self._batches, []))
-        except BaseException:
-            # Cancelled, say by `wait_for`: the connection is closed, and the next call opens another.
-            self._is_cut = True
-            raise
+        if not self._waiting:
+            await self._wait()
+        return self._next()
 
     async def result(self) -> Any:
         """
@@ -109,30 +106,50 @@ class AsyncEventStream(Generic[E]):
     async def aclose(self) -> None:
         """Close the connection. The run goes on."""
         self._ready = iter(())
-        await self._batches.aclose()
+        self._waiting.clear()
+        await self._reading.aclose()
 
-    async def _read(self) -> AsyncGenerator[list[E]]:
+    def _next(self) -> list[E]:
+        """The next events that wait for the caller, who is told first what they make void."""
+        if not self._waiting:
+            return []
+        batch = self._waiting[0]
+        self._resumption.source.discards.tell(batch.void)
+        self._waiting.popleft()
+        return batch.events
+
+    async def _wait(self) -> None:
+        """Until there are events, or the stream is over."""
+        if self._is_cut:
+            self._reading, self._is_cut = self._read(), False
+        try:
+            await within(self._deadline, anext(self._reading, None))
+        except BaseException:
+            # Cancelled, say by `wait_for`: the connection is closed, and the next call opens another.
+            self._is_cut = True
+            raise
+
+    async def _read(self) -> AsyncGenerator[None]:
+        """Put events into `_waiting`; each step ends when there are some."""
         resumption = self._resumption
         while not resumption.is_over():
-            events: list[E] = []
             try:
                 async with self._http.stream(resumption.begin(), silence_seconds=self._silence_seconds) as opened:
                     resumption.opened(opened.status_code, opened.headers)
                     async for piece in opened.pieces:
-                        events = resumption.feed(piece)
+                        self._waiting += resumption.feed(piece)
                         if resumption.is_over():
                             break  # the last events are given when the connection is closed
-                        if events:
-                            yield events
-                            events = []
+                        if self._waiting:
+                            yield
                 if not resumption.is_over():
                     resumption.ended()
             except ClientError as exc:
                 if not resumption.is_over():
                     resumption.failed(exc)
                     log.info("a stream is opened again in %.1f s: %s", resumption.delay_seconds, exc)
-            if events:
-                yield events
+            if self._waiting:
+                yield
             if not resumption.is_over() and resumption.delay_seconds:
                 await self._http.sleep(resumption.delay_seconds)
 

@@ -20,7 +20,7 @@ from holdfast.client.engine.events import (
 )
 from holdfast.client.errors import ForeignAnswer, RunCancelled, StreamInterrupted
 from holdfast.client.http import Request
-from holdfast.client.resuming import OnDiscard
+from holdfast.client.resuming import Discards, OnDiscard
 from holdfast.client.sse import ServerSentEvent
 
 # A stream over all tasks: of so many turns it is known where their reader stands.
@@ -32,10 +32,10 @@ EMPTY_CHECKS: Final = 2
 class Places:
     """Where a reader stands in each turn: timestamp and sequence of its newest frame."""
 
-    def __init__(self, on_discard: OnDiscard | None) -> None:
+    def __init__(self, discards: Discards) -> None:
         self._newest: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._behind_gap: set[str] = set()
-        self._on_discard = on_discard
+        self._discards = discards
 
     def is_new(self, turn_id: str, timestamp: float, sequence: int) -> bool:
         """
@@ -49,7 +49,7 @@ class Places:
                 return False
             if turn_id in self._behind_gap:  # what was rolled back is written anew
                 self._behind_gap.discard(turn_id)
-                self.discard(turn_id, sequence, before[1])
+                self._discards.add(turn_id, sequence, before[1])
         elif len(self._newest) >= TURNS_MAX:
             self._newest.popitem(last=False)
         self._newest[turn_id] = (timestamp, sequence)
@@ -60,10 +60,6 @@ class Places:
         for turn_id, (newest, sequence) in self._newest.items():
             self._newest[turn_id] = min(newest, timestamp), sequence
         self._behind_gap = set(self._newest)
-
-    def discard(self, turn_id: str, first: int, last: int) -> None:
-        if self._on_discard is not None and first <= last:
-            self._on_discard(turn_id, first, last)
 
 
 class EngineSource:
@@ -95,7 +91,8 @@ class EngineSource:
         self._is_of_turn = start is not None or turn_id is not None
         self._after = after
         self._follow = follow
-        self._places = Places(on_discard)
+        self.discards = Discards(on_discard)
+        self._places = Places(self.discards)
         self._open: set[str] = set()
         self._came = False
         self._is_again = False
@@ -157,7 +154,7 @@ class EngineSource:
         if not isinstance(event, EngineError):  # it has no `id:` of its own
             self.cursor = frame.id
         if isinstance(event, Restarted):
-            self._places.discard(event.turn_id, event.discard_from, event.sequence - 1)
+            self.discards.add(event.turn_id, event.discard_from, event.sequence - 1)
         self._note(event)
         return event
 

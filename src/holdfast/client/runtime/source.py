@@ -11,7 +11,7 @@ import msgspec
 from holdfast.client.answers import failure_of
 from holdfast.client.errors import ForeignAnswer, RunCancelled, StreamInterrupted
 from holdfast.client.http import Request
-from holdfast.client.resuming import OnDiscard
+from holdfast.client.resuming import Discards, OnDiscard
 from holdfast.client.runtime.events import Cancelled, Complete, Error, Gap, Restarted, RunEvent, UnknownEvent, decoder
 from holdfast.client.sse import ServerSentEvent
 
@@ -43,7 +43,7 @@ class RunSource:
         self.is_confirming = False
         self._start = start
         self._query = query or {}
-        self._on_discard = on_discard
+        self.discards = Discards(on_discard)
         self._last = -1 if cursor is None else int(cursor.partition("@")[0])
         self._end: RunEvent | None = None
 
@@ -75,7 +75,7 @@ class RunSource:
         self.run_id = self.run_id or event.run_id
         if isinstance(event, Restarted):
             for first, last in event.discard:
-                self._discard(first, last)
+                self.discards.add(self.run_id, first, last)
         elif isinstance(event, Complete | Error | Cancelled) or (
             isinstance(event, UnknownEvent) and event.type in _LAST_TYPES
         ):
@@ -94,10 +94,6 @@ class RunSource:
 
     def _behind(self, gap: Gap) -> Gap:
         last, self._last = self._last, gap.first_sequence - 1
-        if gap.reason == "rolled_back" and last >= gap.first_sequence:
-            self._discard(gap.first_sequence, last)
+        if gap.reason == "rolled_back":
+            self.discards.add(self.run_id, gap.first_sequence, last)
         return gap
-
-    def _discard(self, first: int, last: int) -> None:
-        if self._on_discard is not None:
-            self._on_discard(self.run_id or "", first, last)

@@ -11,7 +11,7 @@ import msgspec
 from holdfast.client.answers import failure_of
 from holdfast.client.errors import ForeignAnswer, StreamInterrupted
 from holdfast.client.http import Request
-from holdfast.client.resuming import OnDiscard
+from holdfast.client.resuming import Discards, OnDiscard
 from holdfast.client.skills.events import (
     Done,
     FailureData,
@@ -57,8 +57,8 @@ class SkillSource:
         self.is_over = False
         self.is_confirming = False
         self._start = start
-        self._on_discard = on_discard
-        self._shown = None if on_discard is None else ShownSteps()
+        self.discards = Discards(on_discard)
+        self._shown = ShownSteps() if self.discards.is_wanted else None
         self._last = -1 if cursor is None else int(cursor.partition("@")[0])
         self._end: SkillEvent | None = None
 
@@ -109,7 +109,7 @@ class SkillSource:
         if isinstance(event, Restarted):
             for first, last in event.data.discard:
                 shown.forget(first, last)
-                self._discard(first, last)
+                self.discards.add(self.run_id, first, last)
         elif step_id is None or event.sequence is None:
             return
         elif isinstance(event, StepCompleted | StepSkipped | StepDegraded):
@@ -119,7 +119,7 @@ class SkillSource:
         elif isinstance(event, StepStart):
             item = None if event.data is None else event.data.item
             for first, last in shown.take(step_id, item):
-                self._discard(first, last)
+                self.discards.add(self.run_id, first, last)
             shown.add(step_id, item, event.sequence)
         elif isinstance(event, StepFailed | Progress):
             shown.add(step_id, event.data.item, event.sequence)
@@ -129,12 +129,8 @@ class SkillSource:
     def _behind(self, gap: Gap) -> Gap:
         first, last = gap.data.first_sequence, self._last
         self._last = first - 1
-        if gap.data.reason == "rolled_back" and last >= first:
-            self._discard(first, last)
+        if gap.data.reason == "rolled_back":
+            self.discards.add(self.run_id, first, last)
             if self._shown is not None:
                 self._shown.forget(first, last)
         return gap
-
-    def _discard(self, first: int, last: int) -> None:
-        if self._on_discard is not None:
-            self._on_discard(self.run_id or "", first, last)
