@@ -41,7 +41,7 @@ Every error of Holdfast, drawn as a tree. Branches say who has to act.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 
 class HoldfastError(Exception):
@@ -271,9 +271,20 @@ class SkillExists(ConflictError):
 
 
 class IdempotencyInProgress(ConflictError):
-    """The first call with this key is still at work. Repeat it later with the same key."""
+    """
+    The first call with this key is still at work: repeat it after `retry_after` seconds with the same key.
+
+    With the `reason` `outcome_unknown`, a crash cut off the first call, and its effect is outside of the store: nobody
+    knows whether it was done, and repeating it tells nothing.
+    """
 
     code = "idempotency_in_progress"
+
+    def __init__(
+        self, message: str, *, reason: Literal["in_progress", "outcome_unknown"] = "in_progress", **details: Any
+    ) -> None:
+        wait = {"retry_after": 1} if reason == "in_progress" else {}
+        super().__init__(message, reason=reason, **wait, **details)
 
 
 class CapacityError(HoldfastError):

@@ -25,7 +25,7 @@ def test_what_passes_by_itself_says_when_to_come_back(error: HoldfastError, stat
     reply = render(error, Refusal(request_id="r-1", path="/api/workflow/list"))
 
     assert reply.status == status
-    assert json.loads(reply.body)["detail"] == {"code": code, "message": str(error)}
+    assert json.loads(reply.body)["detail"] == {"code": code, "message": str(error), **error.details}
     assert dict(reply.headers)[b"retry-after"] == b"1"
 
 

@@ -13,6 +13,7 @@ from holdfast.client.errors import (
     ApiError,
     Conflict,
     ForeignAnswer,
+    IdempotencyInProgress,
     RequestRefused,
     RunFailed,
     ServerFault,
@@ -21,6 +22,10 @@ from holdfast.client.errors import (
 
 # What only describes the error itself, in the bodies of the Runtime API.
 _OWN_MEMBERS: Final = frozenset({"type", "title", "status", "success", "detail", "error", "code"})
+
+# Why a call under a known Idempotency-Key is refused with 409, whatever its code is on the API.
+_AT_WORK: Final = "in_progress"
+_OUTCOME_UNKNOWN: Final = "outcome_unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,11 @@ def error_of(answer: Answer) -> ApiError:
     if found is None:
         return answer.foreign()
     code, message, details = found
-    run_id = details.get("run_id")
+    run_id, reason = details.get("run_id"), details.get("reason")
     of_code = ApiError.by_code.get(code) or _of_status(answer.status_code, is_of_run=run_id is not None)
-    return of_code(
+    if of_code is Conflict and reason == _AT_WORK:
+        of_code = IdempotencyInProgress
+    error = of_code(
         message,
         code=code,
         status_code=answer.status_code,
@@ -75,6 +82,9 @@ def error_of(answer: Answer) -> ApiError:
         retry_after=retry_after_seconds(answer.headers.get("retry-after")),
         run_id=run_id or answer.headers.get("x-run-id"),
     )
+    if answer.status_code == 409 and reason in (_AT_WORK, _OUTCOME_UNKNOWN):
+        error.is_passing = reason == _AT_WORK
+    return error
 
 
 def failure_of(code: str, message: str, details: Mapping[str, Any] | None = None, *, run_id: str | None) -> ApiError:

@@ -87,7 +87,8 @@ async def _begin(call: Call, row: IdempotencyRow, *, is_outside: bool) -> Idempo
         if known.created_at < call.services.started_at:
             if is_outside:
                 raise IdempotencyInProgress(
-                    "the outcome of the first call with this key is unknown: a crash came first"
+                    "the outcome of the first call with this key is unknown: a crash came first",
+                    reason="outcome_unknown",
                 )
             # A crash left it at work. The calls that come here may be done again: their effects are in the store.
             return None

@@ -13,7 +13,7 @@ from holdfast.api.http.asgi import Header
 from holdfast.api.http.errors import HttpError, MalformedBody, MethodNotAllowed, UpgradeRequired
 from holdfast.api.http.reply import Reply
 from holdfast.api.http.routing import Refusal
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, IdempotencyInProgress
 
 MEDIA_TYPE: Final = b"application/problem+json"
 
@@ -142,7 +142,7 @@ def _headers(error: HoldfastError, status: int) -> tuple[Header, ...]:
     headers: list[Header] = []
     if status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="holdfast"'))
-    if status in (429, 503):
+    if status in (429, 503) or (isinstance(error, IdempotencyInProgress) and "retry_after" in error.details):
         headers.append((b"retry-after", b"%d" % max(int(error.details.get("retry_after", 1)), 1)))
     if isinstance(error, UpgradeRequired):
         headers.append((b"upgrade", b"websocket"))

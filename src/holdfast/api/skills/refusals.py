@@ -112,9 +112,9 @@ def _shown(error: HoldfastError, code: str, status: int | None) -> dict[str, Any
     field = error.details.get("field")
     if isinstance(field, str):
         shown["field"] = field
-    for name in ("interrupt_ids", "step_id"):
-        if name in error.details:
-            shown[name] = error.details[name]
+    shown |= {name: error.details[name] for name in ("interrupt_ids", "step_id") if name in error.details}
+    if isinstance(error, IdempotencyInProgress):
+        shown["reason"] = error.details["reason"]
     return shown
 
 
@@ -134,8 +134,8 @@ def render(error: Exception, refusal: Refusal) -> Reply:
         reply = reply.with_headers((b"x-trace-id", trace_id.encode()))
     if isinstance(error, http.MethodNotAllowed):
         return reply.with_headers((b"allow", error.allow.encode()))
-    if shown["code"] in _RETRIED:
-        seconds = error.details.get("retry_after") if isinstance(error, HoldfastError) else None
+    seconds = error.details.get("retry_after") if isinstance(error, HoldfastError) else None
+    if shown["code"] in _RETRIED or (isinstance(error, IdempotencyInProgress) and seconds):
         return reply.with_headers((b"retry-after", str(seconds or 1).encode()))
     return reply
 

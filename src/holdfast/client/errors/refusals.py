@@ -270,7 +270,7 @@ class NoActiveTurn(Conflict):
 
 
 class IdempotencyInProgress(Conflict):
-    """The first call with this key is still at work. Repeat it later."""
+    """The first call with this key is still at work: repeat it later. Or a crash cut it off, and its outcome is unknown."""
 
     code = "IDEMPOTENCY_IN_PROGRESS"
     is_passing = True
