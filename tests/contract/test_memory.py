@@ -8,7 +8,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from holdfast.errors import MemoryItemNotFound
+from holdfast.agents.catalog import PromptSkills
+from holdfast.agents.prompt_skill import PromptSkill
+from holdfast.clock import SystemClock
+from holdfast.errors import MemoryItemNotFound, SkillExists
+from holdfast.ids import RandomIds
+from holdfast.memory import Memory
 from holdfast.memory.words import folded, query_words
 from holdfast.model import Status
 from holdfast.store import memory
@@ -48,6 +53,31 @@ async def test_an_item_comes_back_as_it_was_kept(store: Store) -> None:
     assert await store.memory.put(kept) == [True]
 
     assert await store.memory.item("a", "knowledge", "k1") == kept
+
+
+async def test_of_many_who_add_the_same_item_one_is_the_first(store: Store) -> None:
+    texts = ("first", "second", "third", "fourth")
+    added = await asyncio.gather(*(store.memory.add(item("k1", text, source=text)) for text in texts))
+
+    kept = await store.memory.item("a", "knowledge", "k1")
+    assert sorted(added) == [False, False, False, True]
+    assert kept == item("k1", texts[added.index(True)], source=texts[added.index(True)])
+    assert await found(store, texts[added.index(True)]) == ["k1"]
+    assert await found(store, texts[added.index(False)]) == []
+
+
+async def test_of_two_processes_that_make_a_prompt_skill_one_finds_it_there(store: Store) -> None:
+    clock = SystemClock()
+    processes = [PromptSkills(Memory(store.memory, clock, RandomIds(clock)), None) for _ in range(2)]
+    skills = [PromptSkill(name="brief", prompt=f"By {place}") for place in range(2)]
+
+    made = await asyncio.gather(
+        *(process.create("a", skill, by="key") for process, skill in zip(processes, skills, strict=True)),
+        return_exceptions=True,
+    )
+
+    assert sum(isinstance(one, SkillExists) for one in made) == 1
+    assert await processes[0].get("a", "brief") in made
 
 
 async def test_replacing_keeps_the_birth_and_only_the_new_words_are_found(store: Store) -> None:

@@ -92,6 +92,11 @@ class Memory:
         are_new = await self.store.put(*items)
         return [MemoryWrite(item, is_new) for item, is_new in zip(items, are_new, strict=True)]
 
+    async def add(self, tenant: str, draft: Draft, *, source: str) -> bool:
+        """Remember something that is no edge, unless its id exists, also if two do so at once; whether it was remembered."""
+        (item,) = await self._items(tenant, [draft], source)
+        return await self.store.add(item)
+
     async def read(self, tenant: str, store: str, item_id: str) -> MemoryItem:
         """
         Raises:

@@ -103,6 +103,10 @@ class MemoryStore(Protocol):
         """
         ...
 
+    async def add(self, item: MemoryItem) -> bool:
+        """Keep an item that is no edge, unless there is one of its id; whether it was kept, by whoever is the first."""
+        ...
+
     async def merge(self, items: Sequence[MemoryItem]) -> list[Merged]:
         """Keep, in one transaction, those that are new or have a newer `updated_at` than what is there."""
         ...

@@ -82,11 +82,11 @@ class PromptSkills:
         Raises:
             SkillExists: nothing was changed.
         """
-        async with self._changing:
-            if skill.name in self.platform or await self._memory.store.item(tenant, STORE, skill.name) is not None:
-                raise SkillExists(f"there is a skill {skill.name!r} already")
-            await self._write(tenant, skill, by)
-        return skill
+        is_free = skill.name not in self.platform
+        # Whoever is the first, in whatever process, has made it.
+        if is_free and await self._memory.add(tenant, _draft_of(skill), source=f"api:{by}"):
+            return skill
+        raise SkillExists(f"there is a skill {skill.name!r} already")
 
     async def change(self, tenant: str, name: str, changes: Mapping[str, Any], *, by: str) -> PromptSkill:
         """
@@ -102,7 +102,7 @@ class PromptSkills:
             changed = msgspec.structs.replace(await self.get(tenant, name), **changes)
             if not changed.prompt and not changed.scripts:
                 raise InvalidRequest("scripts: this skill has no prompt, so it keeps some", field="scripts")
-            await self._write(tenant, changed, by)
+            await self._memory.write(tenant, _draft_of(changed), source=f"api:{by}")
         return changed
 
     async def delete(self, tenant: str, name: str) -> None:
@@ -120,16 +120,17 @@ class PromptSkills:
         if name in self.platform:
             raise Forbidden(f"the skill {name!r} is one of the catalog, which only its files change", rule="platform")
 
-    async def _write(self, tenant: str, skill: PromptSkill, by: str) -> None:
-        fields = {
-            "name": skill.name,
-            "description": skill.description,
-            "category": skill.category,
-            "prompt_template": skill.prompt,
-            "scripts": dict(skill.scripts),
-            "capabilities": list(skill.capabilities),
-        }
-        await self._memory.write(tenant, Draft(store=STORE, item_id=skill.name, fields=fields), source=f"api:{by}")
+
+def _draft_of(skill: PromptSkill) -> Draft:
+    fields = {
+        "name": skill.name,
+        "description": skill.description,
+        "category": skill.category,
+        "prompt_template": skill.prompt,
+        "scripts": dict(skill.scripts),
+        "capabilities": list(skill.capabilities),
+    }
+    return Draft(store=STORE, item_id=skill.name, fields=fields)
 
 
 def _skill_of(item: MemoryItem) -> PromptSkill:

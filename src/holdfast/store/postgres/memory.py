@@ -66,6 +66,15 @@ class PostgresMemory:
         found: list[bool] = await self._once(put)
         return found
 
+    async def add(self, item: MemoryItem) -> bool:
+        async def add(connection: Connection, is_repeated: bool) -> bool:
+            if await connection.fetchval(SQL["add"], *_values(item)) is not None:
+                return True
+            known = await connection.fetchrow(SQL["item"], item.tenant, item.store, item.item_id)
+            return is_repeated and known is not None and _item(known) == item
+
+        return bool(await self._once(add))
+
     async def merge(self, items: Sequence[MemoryItem]) -> list[Merged]:
         async def merge(connection: Connection, _: bool) -> list[Merged]:
             # In one order, so that two who merge the same do not wait for each other.

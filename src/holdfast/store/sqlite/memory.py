@@ -57,6 +57,9 @@ class SQLiteMemory:
         found: list[bool] = await self._change(lambda connection: put(connection, items))
         return found
 
+    async def add(self, item: MemoryItem) -> bool:
+        return bool(await self._change(lambda connection: _add(connection, item)))
+
     async def merge(self, items: Sequence[MemoryItem]) -> list[Merged]:
         found: list[Merged] = await self._change(lambda connection: [_merge(connection, item) for item in items])
         return found
@@ -157,6 +160,11 @@ def _put(connection: Connection, item: MemoryItem) -> bool:
     fields.insert(_NAMES.index("words"), item.scope)
     connection.execute(SQL["put"], fields)
     return known is None
+
+
+def _add(connection: Connection, item: MemoryItem) -> bool:
+    known = connection.execute(SQL["known"], (item.tenant, item.store, item.item_id)).fetchone()
+    return known is None and _put(connection, item)
 
 
 def _merge(connection: Connection, item: MemoryItem) -> Merged:

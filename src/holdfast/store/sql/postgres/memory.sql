@@ -10,6 +10,14 @@ ON CONFLICT (tenant, store, item_id) DO UPDATE SET
     vector_bits = excluded.vector_bits, vector_model = excluded.vector_model
 RETURNING xmax = 0
 
+-- name: add
+INSERT INTO holdfast.memory_items (
+    tenant, store, item_id, fields, scope, words, source, confidence, created_at, updated_at, valid_from, valid_until,
+    from_id, to_id, task_id, vector, vector_bits, vector_model
+) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+ON CONFLICT (tenant, store, item_id) DO NOTHING
+RETURNING 1
+
 -- name: merge
 INSERT INTO holdfast.memory_items AS known (
     tenant, store, item_id, fields, scope, words, source, confidence, created_at, updated_at, valid_from, valid_until,
