@@ -60,7 +60,7 @@ from holdfast.api.http.routing import Api
 from holdfast.api.http.subscribers import Subscribers
 from holdfast.api.webhook_bodies import encode_for
 from holdfast.api.workflow.webhook_body import body_of_test
-from holdfast.clock import SystemClock
+from holdfast.clock import Clock, SystemClock
 from holdfast.errors import StoreError
 from holdfast.execution.neighbours import Neighbours
 from holdfast.execution.worker import Worker, WorkerSettings
@@ -188,15 +188,16 @@ class Server:
         *,
         token: str | None = None,
         access: Access = OPEN_TO_KEYS,
+        clock: Clock | None = None,
     ) -> None:
         self.settings = settings
         self._programs = programs
         self._listener = listener
         self._on_listening = on_listening or (lambda _: None)
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._ids = RandomIds(self._clock, make_run_id=_id_generator(settings))
         self._shutdown = Shutdown()
-        self._store = choose_store(settings)
+        self._store = choose_store(settings, self._clock)
         self._file = None if listener is None or token is not None else ServerFile(Path(settings.data))
         self._token = token
         self._access = access
@@ -594,9 +595,9 @@ def _allowed(settings: Settings) -> Allowed:
         raise InvalidSetting(f"webhook_allow: {error}", "webhook_allow") from None
 
 
-def choose_store(settings: Settings) -> Store:
+def choose_store(settings: Settings, clock: Clock | None = None) -> Store:
     """
-    The store that the settings name.
+    The store that the settings name. An embedded one goes by this clock, others by that of their database.
 
     Raises:
         InvalidSetting: there is no such kind of store.
@@ -609,7 +610,7 @@ def choose_store(settings: Settings) -> Store:
         raise InvalidSetting(f"there is no store for {scheme}://; give a directory or a postgresql:// URL", "store")
     from holdfast.store.sqlite import SQLiteStore
 
-    return SQLiteStore(Path(place))
+    return SQLiteStore(Path(place), clock=clock)
 
 
 def _postgres_store(url: str, settings: Settings) -> Store:

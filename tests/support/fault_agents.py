@@ -9,8 +9,7 @@ from typing import Any
 from holdfast.agents.function import FunctionAgent, agent
 from holdfast.execution.context import Context
 
-# As much as makes one event of `flood` and `pour` as large as a frame of some use.
-PIECE = "x" * 1000
+PIECE = "x" * 4000
 
 
 @agent("word", restart="always")
@@ -30,9 +29,15 @@ async def gated(context: Context, input: dict[str, Any]) -> str:
     return "beforeafter"
 
 
+@agent("ask", restart="always")
+async def ask(context: Context, input: dict[str, Any]) -> str:
+    """A question."""
+    return str(await context.ask("Go on?"))
+
+
 @agent("pour", restart="always")
 async def pour(context: Context, input: dict[str, Any]) -> str:
-    """As many pieces of a kilobyte as the message says, as fast as they go."""
+    """As many pieces of four kilobytes as the message says, as fast as they go."""
     for number in range(int(input["message"])):
         await context.token(f"{number} {PIECE}")
     return str(input["message"])

@@ -38,8 +38,7 @@ class FaultyProxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
-        self.requests = 0
-        self.carried = 0  # bytes of answers
+        self.answers: list[int] = []  # how many bytes of each were passed on
         self.heartbeats = 0
         self._faults: deque[Fault] = deque()
         self._server: asyncio.Server | None = None
@@ -88,7 +87,7 @@ class FaultyProxy:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             async with _closing(writer):
                 request = await _request(reader)
-                self.requests += 1
+                self.answers.append(0)
                 fault = self._faults.popleft() if self._faults else None
                 if fault is not None and fault.kind in ("refuse", "hang_up"):
                     writer.write(fault.answer)
@@ -102,6 +101,7 @@ class FaultyProxy:
                     await _first_of(self._answer(there, writer, fault), reader.read(1))
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault | None) -> None:
+        number = len(self.answers) - 1
         left = None if fault is None else fault.after_bytes
         if fault is not None and fault.kind == "freeze":
             writer.write(await reader.readuntil(b"\r\n\r\n"))
@@ -112,8 +112,8 @@ class FaultyProxy:
             writer.write(data)
             await writer.drain()
             left = None if left is None else left - len(data)
-            self.carried += len(data)
-            self.heartbeats += data.count(b"heartbeat\n")
+            self.answers[number] += len(data)
+            self.heartbeats += data.count(b"\n: heartbeat\n")
         if fault is not None and fault.kind == "freeze":
             await asyncio.Event().wait()
 

@@ -9,13 +9,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import httpx2
 
 from holdfast.testing import FakeServer
 from tests.support.faulty_proxy import Fault, FaultyProxy
 from tests.support.server import KEY, ServerProcess, start_server
+from tests.support.until import until
+
+# Heartbeats, a tenth of a second apart.
+DAY: Final = 20
 
 
 class Line(Protocol):
@@ -37,6 +41,19 @@ class Line(Protocol):
     @property
     def faults_left(self) -> int:
         """How many planned faults have not happened yet."""
+        ...
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """What a client of `pass_a_day` is told about heartbeats."""
+        ...
+
+    def carried(self, request: int) -> int:
+        """How many bytes of the answer to the n-th request left the server, or all that it may buffer."""
+        ...
+
+    async def pass_a_day(self) -> None:
+        """Let nothing come but heartbeats, to one reader, for as long as this server can be made to believe in."""
         ...
 
     def transport(self) -> dict[str, Any]:
@@ -69,16 +86,31 @@ class Line(Protocol):
 
 
 class FakeLine:
-    """The way to a `FakeServer`."""
+    """The way to a `FakeServer`. A day is a day of its clock and its timers; four times in it, the network is cut."""
+
+    heartbeat_seconds = 15.0
 
     def __init__(self, server: FakeServer) -> None:
         self.server = server
         self.url, self.key = server.url, server.key
-        self.requests = 0
+        self.answers: list[int] = []  # bytes of their bodies that clients took
+
+    @property
+    def requests(self) -> int:
+        return len(self.answers)
 
     @property
     def open(self) -> int:
         return len(self.server._network._links)
+
+    def carried(self, request: int) -> int:
+        return self.answers[request] + self.server._network.waiting()
+
+    async def pass_a_day(self) -> None:
+        for number in range(self.requests + 1, self.requests + 5):
+            await asyncio.to_thread(self.server.advance, 6 * 3600)
+            self.server.drop()
+            await until(lambda: self.requests == number and self.answers[-1] > 0)  # noqa: B023  # before the next
 
     @property
     def faults_left(self) -> int:
@@ -112,11 +144,28 @@ class _Counted(httpx2.AsyncBaseTransport):
         self._transport = line.server.transport()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        self._line.requests += 1
-        return await self._transport.handle_async_request(request)
+        self._line.answers.append(0)
+        number = len(self._line.answers) - 1
+        response = await self._transport.handle_async_request(request)
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _CountedBody(response.stream, self._line, number)
+        return response
 
     async def aclose(self) -> None:
         await self._transport.aclose()
+
+
+class _CountedBody(httpx2.AsyncByteStream):
+    def __init__(self, body: httpx2.AsyncByteStream, line: FakeLine, number: int) -> None:
+        self._body, self._line, self._number = body, line, number
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for data in self._body:
+            self._line.answers[self._number] += len(data)
+            yield data
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
 
 
 class RealServer:
@@ -142,7 +191,12 @@ class RealServer:
 
 
 class RealLine:
-    """The way to a server process, through a proxy."""
+    """
+    The way to a server process, through a proxy. Nobody can give a process another clock: instead of a day, `DAY` heartbeats
+    pass, which is longer than a client takes silence for.
+    """
+
+    heartbeat_seconds = 1.0
 
     def __init__(self, server: RealServer, proxy: FaultyProxy) -> None:
         self.server, self.proxy = server, proxy
@@ -150,11 +204,18 @@ class RealLine:
 
     @property
     def requests(self) -> int:
-        return self.proxy.requests
+        return len(self.proxy.answers)
 
     @property
     def open(self) -> int:
         return self.proxy.open
+
+    def carried(self, request: int) -> int:
+        return self.proxy.answers[request]
+
+    async def pass_a_day(self) -> None:
+        before = self.proxy.heartbeats
+        await until(lambda: self.proxy.heartbeats - before >= DAY, every=0.05)
 
     @property
     def faults_left(self) -> int:

@@ -12,14 +12,15 @@ import ssl
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from holdfast.client.answers import Answer, error_of
 from holdfast.client.backoff import Backoff
-from holdfast.client.errors import ApiError, ClientError, ConnectionFailed, DeadlineExceeded
+from holdfast.client.errors import ApiError, ClientClosed, ClientError, ConnectionFailed, DeadlineExceeded
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,6 +30,16 @@ TRIES_MAX: Final = 5
 RETRY_AFTER_SECONDS_MAX: Final = 30.0
 
 Sleep = Callable[[float], Awaitable[None]]
+
+
+class Closable(Protocol):
+    """What is read from the connections, and may be left where it stands."""
+
+    async def leave(self) -> None:
+        """Let go of the connection, and tell who is reading."""
+        ...
+
+
 T = TypeVar("T")
 
 
@@ -70,6 +81,8 @@ class Http:
         self.backoff: Callable[[], Backoff] = Backoff
         self.sleep: Sleep = asyncio.sleep
         self.clock: Callable[[], float] = time.monotonic
+        self.closings = 0  # how often it was closed
+        self.readers: weakref.WeakSet[Closable] = weakref.WeakSet()
         self._base_url = base_url
         self._timeout = timeout
         self._transport = transport
@@ -97,6 +110,7 @@ class Http:
         await self._loaded()
         import httpx2
 
+        closings = self.closings
         try:
             response = await self._client().request(
                 request.method,
@@ -108,6 +122,7 @@ class Http:
                 **more,
             )
         except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError) as exc:
+            self.check_open(closings)
             raise _failed(request, exc) from exc
         answer = Answer(response.status_code, response.headers, response.content)
         if not 200 <= answer.status_code < 300:
@@ -142,7 +157,7 @@ class Http:
         wait_seconds_max: float = math.inf,
     ) -> T:
         """What an attempt comes to, after up to five of them: another follows an error that passes. Raises the last one."""
-        backoff = self.backoff()
+        backoff, closings = self.backoff(), self.closings
         while True:
             try:
                 return await attempt()
@@ -151,6 +166,7 @@ class Http:
                 if backoff.tries + 1 >= TRIES_MAX or not is_passing(exc) or (wait or 0) > wait_seconds_max:
                     raise
             await self.sleep(backoff.next_seconds(wait))
+            self.check_open(closings)
 
     @asynccontextmanager
     async def stream(self, request: Request, *, silence_seconds: float) -> AsyncIterator[Opened]:
@@ -169,6 +185,7 @@ class Http:
 
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", **self._headers(request)}
         timeout = httpx2.Timeout(self._timeout, read=silence_seconds)
+        closings = self.closings
         try:
             async with self._client(is_stream=True).stream(
                 request.method,
@@ -185,13 +202,28 @@ class Http:
                 async with aclosing(response.aiter_raw()) as pieces:
                     yield Opened(response.status_code, response.headers, pieces)
         except (httpx2.TransportError, httpx2.StreamError) as exc:
+            self.check_open(closings)
             raise _failed(request, exc) from exc
 
+    def check_open(self, closings: int) -> None:
+        """
+        Raises:
+            ClientClosed: it was closed since it had been closed so often.
+        """
+        if self.closings != closings:
+            raise ClientClosed("the client was closed")
+
     async def aclose(self) -> None:
-        """Close the connections. Those of an event loop that is gone went with it."""
+        """
+        Close the connections, and end what uses them: ClientClosed. Those of an event loop that is gone went with it. A
+        later call makes new ones.
+        """
+        self.closings += 1
         requests, streams, loop = self._requests, self._streams, self._loop
         self._requests = self._streams = self._loop = None
         if requests is not None and streams is not None and loop is asyncio.get_running_loop():
+            for reader in list(self.readers):
+                await reader.leave()
             await requests.aclose()
             await streams.aclose()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
@@ -46,6 +47,11 @@ class AsyncEventStream(Generic[E]):
         self._is_cut = False
         self._waiting: deque[Batch[E]] = deque()
         self._ready: Iterator[E] = iter(())
+        self._closings = http.closings
+        self._waits: asyncio.Task[Any] | None = None  # who waits for events
+        self._is_idle = asyncio.Event()
+        self._is_left = False
+        http.readers.add(self)
 
     @property
     def run_id(self) -> str | None:
@@ -76,6 +82,7 @@ class AsyncEventStream(Generic[E]):
             DeadlineExceeded: the time that was given is over.
             ConnectionFailed, Unavailable: the server was away for longer than `reconnect_seconds`.
             ApiError: the server refuses.
+            ClientClosed: its client was closed, here or elsewhere.
         """
         if (event := next(self._ready, None)) is None:
             self._ready = iter(await self.batch())
@@ -120,19 +127,40 @@ class AsyncEventStream(Generic[E]):
 
     async def _wait(self) -> None:
         """Until there are events, or the stream is over."""
+        if not self._resumption.is_over():
+            self._http.check_open(self._closings)
         if self._is_cut:
             self._reading, self._is_cut = self._read(), False
+        waits = self._waits = asyncio.current_task()
+        assert waits is not None
+        cancelling = waits.cancelling()
         try:
             await within(self._deadline, anext(self._reading, None))
-        except BaseException:
+        except BaseException as exc:
             # Cancelled, say by `wait_for`: the connection is closed, and the next call opens another.
             self._is_cut = True
+            if isinstance(exc, asyncio.CancelledError) and self._is_left and waits.uncancel() <= cancelling:
+                self._http.check_open(self._closings)
             raise
+        finally:
+            self._waits = None
+            self._is_idle.set()
+
+    async def leave(self) -> None:
+        """Close the connection: the client is closed, and who waits for an event is told so."""
+        if self._waits is None:
+            await self._reading.aclose()
+            return
+        self._is_left = True
+        self._is_idle.clear()
+        self._waits.cancel()
+        await self._is_idle.wait()
 
     async def _read(self) -> AsyncGenerator[None]:
         """Put events into `_waiting`; each step ends when there are some."""
         resumption = self._resumption
         while not resumption.is_over():
+            self._http.check_open(self._closings)
             try:
                 async with self._http.stream(resumption.begin(), silence_seconds=self._silence_seconds) as opened:
                     resumption.opened(opened.status_code, opened.headers)

@@ -16,10 +16,11 @@ import contextlib
 import math
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 
@@ -28,9 +29,11 @@ from holdfast.api.http.door import Door
 from holdfast.api.http.reply import Reply
 from holdfast.errors import HoldfastError, RateLimited, Stopping
 from holdfast.execution.program import Program
+from holdfast.execution.worker import Worker
 from holdfast.server import Server
 from holdfast.testing.faults import FakeTransport, Faults, RequestFault, StreamFault
 from holdfast.testing.network import Network
+from holdfast.testing.passing import ForwardClock, ForwardLoop
 from holdfast.testing.script import Happenings, ScriptedAgent
 from holdfast.variables import load_settings
 
@@ -38,6 +41,15 @@ if TYPE_CHECKING:
     from holdfast.agents.catalog import Catalogs
 
 START_SECONDS = 30
+# Time passes in steps of such a part of a lease: they are renewed between two of them.
+STEP: Final = 0.8
+# How long a step waits for clients to read, by the real clock.
+TAKEN_SECONDS: Final = 1.0
+_DEFAULTS: Final = {
+    "HOLDFAST_HEARTBEAT_SECONDS": "1",
+    "HOLDFAST_DRAIN_SECONDS": "0",
+    "HOLDFAST_LEASE_SECONDS": "300",
+}
 
 
 class FakeServer:
@@ -62,7 +74,8 @@ class FakeServer:
             catalog: further agents, from a catalog directory.
         """
         self._agents, self._catalog = agents, catalog
-        self._settings = {"HOLDFAST_HEARTBEAT_SECONDS": "1", "HOLDFAST_DRAIN_SECONDS": "0", **(settings or {})}
+        self._settings = {**_DEFAULTS, **(settings or {})}
+        self._clock = ForwardClock()
         self._network = Network()
         self._faults = Faults()
         self._happenings = Happenings(self._network.drop, self._ask_restart)
@@ -70,6 +83,7 @@ class FakeServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._orders: asyncio.Queue[_Order] | None = None
         self._door: Door | None = None
+        self._worker: Worker | None = None
         self._up = threading.Event()
         self._failure: BaseException | None = None
         self._starts = 0
@@ -170,6 +184,15 @@ class FakeServer:
         if self._failure is not None:
             raise self._failure
 
+    def advance(self, seconds: float) -> None:
+        """
+        Let so much time pass for the server, at once: heartbeats are sent, questions expire, what is old is removed. When
+        this returns, what was due has begun. Streams are read meanwhile, so in async tests call it in a thread; who reads
+        nothing is one who read nothing for all that time. The clients' own clocks stand still.
+        """
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self._pass(seconds), self._loop).result()
+
     def go_on(self, name: str = "gate") -> None:
         """Let the scripts go on that wait for this (`Wait`), and all that come there later."""
         assert self._loop is not None
@@ -203,10 +226,25 @@ class FakeServer:
         """At a script's word, on the server's own loop."""
         self._order(_Order(kill=True, again=True))
 
+    async def _pass(self, seconds: float) -> None:
+        assert self._worker is not None
+        while seconds > 0:
+            step = min(seconds, STEP * self._worker.settings.lease_seconds)
+            self._clock.ahead += step
+            seconds -= step
+            await asyncio.sleep(0)  # the timers that are due now
+            await self._worker.renew_leases()
+            ends = time.monotonic() + TAKEN_SECONDS
+            while self._network.waiting() and time.monotonic() < ends:  # noqa: ASYNC110  # each link would have to tell
+                await asyncio.sleep(0.0005)
+
     def _run(self) -> None:
         try:
-            with tempfile.TemporaryDirectory(prefix="holdfast-fake-") as folder:
-                asyncio.run(self._serve(Path(folder)))
+            with (
+                tempfile.TemporaryDirectory(prefix="holdfast-fake-") as folder,
+                asyncio.Runner(loop_factory=lambda: ForwardLoop(self._clock)) as runner,
+            ):
+                runner.run(self._serve(Path(folder)))
         except BaseException as error:  # noqa: BLE001  the top of a thread: whoever waits for it is told
             self._failure = error
         finally:
@@ -218,10 +256,12 @@ class FakeServer:
         settings = load_settings({"HOLDFAST_DATA": str(folder), "HOLDFAST_KEYS": self.key, **self._settings})
         order = _Order(kill=False, again=True)
         while order.again:
-            server = _Embedded(settings, Registry(self._agents, catalog=self._catalog), None, None)
+            programs = Registry(self._agents, catalog=self._catalog)
+            server = _Embedded(settings, programs, None, None, clock=self._clock)
             config = server.http_config()
             self._door = config.app  # type: ignore[assignment]  # uvicorn takes any application
             async with server.opened() as worker:
+                self._worker = worker
                 self._network.serve(config)
                 with self._started:
                     self._starts += 1

@@ -61,6 +61,11 @@ class Network:
         for link in links:
             link.frozen = True
 
+    def waiting(self) -> int:
+        """How many bytes the clients have not taken, of all connections that carry something."""
+        with self._lock:
+            return sum(link.size for link in self._links if not link.frozen)
+
     async def connect(self) -> _Link:
         """
         A new connection, as the client sees it.

@@ -7,11 +7,11 @@ import uuid
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
-from holdfast.client import AsyncEngineClient, AsyncRunsClient, EngineClient, RunsClient
+from holdfast.client import AsyncEngineClient, AsyncEventStream, AsyncRunsClient, EngineClient, RunsClient
 from holdfast.client.engine import TextDelta
 from holdfast.client.runtime import Token
 from tests.support.lines import Line
-from tests.support.twins import Awaited
+from tests.support.twins import Awaited, AwaitedStream
 
 
 class Kind(Protocol):
@@ -36,6 +36,10 @@ class Kind(Protocol):
         """Cancel the run of this event."""
         ...
 
+    async def answer(self, client: Any, event: Any, text: str) -> None:
+        """Answer the question that an event asks."""
+        ...
+
 
 class OfRuns:
     """The Runtime API."""
@@ -54,6 +58,9 @@ class OfRuns:
     async def cancel(self, client: Any, event: Any) -> None:
         await client.cancel(event.run_id)
 
+    async def answer(self, client: Any, event: Any, text: str) -> None:
+        await client.answer(event.run_id, event.interrupt_id, text)
+
 
 class OfEngine:
     """The Engine API. A run is a turn of a task of its own."""
@@ -71,6 +78,9 @@ class OfEngine:
 
     async def cancel(self, client: Any, event: Any) -> None:
         await client.cancel(event.task_id)
+
+    async def answer(self, client: Any, event: Any, text: str) -> None:
+        await client.hitl_respond(event.task_id, text, request_id=event.request_id)
 
 
 KINDS: dict[str, Kind] = {"runs": OfRuns(), "engine": OfEngine()}
@@ -114,3 +124,19 @@ async def all_of(stream: Any) -> list[Any]:
     """The events of a stream to its end."""
     async with stream:
         return [event async for event in stream]
+
+
+def silence_of(stream: Any) -> float:
+    """After how many seconds without a byte it takes its connection for dead."""
+    seconds: float = _inner(stream)._silence_seconds
+    return seconds
+
+
+def is_reading(stream: Any) -> bool:
+    """Whether somebody waits for its next event."""
+    return _inner(stream)._waits is not None
+
+
+def _inner(stream: Any) -> AsyncEventStream[Any]:
+    found: AsyncEventStream[Any] = stream._stream._async if isinstance(stream, AwaitedStream) else stream
+    return found

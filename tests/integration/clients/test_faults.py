@@ -5,19 +5,24 @@ sync) and API: whatever happens to the connection, each event comes once, in ord
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from holdfast.client.errors import ClientError
+from holdfast.client.errors import ClientClosed, ClientError, RunCancelled
 from holdfast.testing import FakeServer
-from tests.integration.clients.cells import KINDS, Cell, all_of
+from tests.integration.clients.cells import KINDS, Cell, all_of, is_reading, silence_of
 from tests.support import fault_agents
-from tests.support.lines import RealServer, line_to
+from tests.support.lines import RealLine, RealServer, line_to
+from tests.support.until import until
 
 SETTINGS = {"HOLDFAST_HEARTBEAT_SECONDS": "0.1", "HOLDFAST_AGENT": "gated"}
 CELLS = list(itertools.product(("fake", "real"), ("async", "sync"), KINDS))
@@ -151,3 +156,139 @@ async def test_a_refusal_that_lasts_is_the_callers(cell: Cell) -> None:
 
     assert (getattr(told.value, "status_code", None), getattr(told.value, "retry_after", None)) == (503, 30.0)
     assert cell.slept == [15.0], "what takes longer than the client's patience is not waited for"
+
+
+async def test_a_connection_that_says_nothing_is_left_within_two_heartbeats(cell: Cell, tmp_path: Path) -> None:
+    """It stays open, so nothing but the missing heartbeats tells; what else ends a wait takes 27 s and more."""
+    client = await cell.client(heartbeat_seconds=0.2)
+    gate = tmp_path / "gate"
+    gate.touch()
+    cell.line.freeze(after_bytes=300)
+    began = time.monotonic()
+
+    stream = cell.kind.start(client, "gated", str(gate))
+    events = await all_of(stream)
+
+    assert [event.sequence for event in events] == [0, 1, 2, 3]
+    assert 0.2 < silence_of(stream) < 0.4
+    assert 0.2 < time.monotonic() - began < 10
+
+
+async def test_a_run_that_another_client_cancels_ends_as_cancelled(cell: Cell, tmp_path: Path) -> None:
+    client, other = await cell.client(), await cell.client()
+    stream = cell.kind.start(client, "gated", str(tmp_path / "gate"))
+    events = [await anext(stream), await anext(stream)]
+
+    cell.line.drop()
+    await cell.kind.cancel(other, events[0])
+    events += await all_of(stream)
+
+    assert [event.sequence for event in events] == [0, 1, 2]
+    with pytest.raises(RunCancelled):
+        await stream.result()
+
+
+async def test_who_stops_reading_leaves_nothing_open_and_the_run_goes_on(cell: Cell, tmp_path: Path) -> None:
+    """The task that reads is cancelled; a thread, which cannot be, leaves the block of its stream."""
+    gate = tmp_path / "gate"
+    client, tasks = await cell.client(), asyncio.all_tasks()
+    stream = cell.kind.start(client, "gated", str(gate))
+    events = [await anext(stream), await anext(stream)]
+
+    if cell.is_sync:
+        async with stream:
+            pass
+    else:
+        reading = asyncio.ensure_future(anext(stream))
+        await until(lambda: is_reading(stream))
+        reading.cancel()
+        await asyncio.wait({reading})
+
+    await until(lambda: cell.line.open == 0)
+    assert asyncio.all_tasks() == tasks
+    gate.touch()
+    whole = await all_of(cell.kind.follow(await cell.client(), stream.run_id))
+    assert ([event.sequence for event in whole], whole[:2]) == ([0, 1, 2, 3], events)
+
+
+async def test_a_client_that_is_closed_ends_what_is_read_by_it(cell: Cell, tmp_path: Path) -> None:
+    """A stream that somebody waits for, and one that stands still; neither is opened again, and no thread is left."""
+    threads = set(threading.enumerate())
+    gate = tmp_path / "gate"
+    client = await cell.client()
+    waiting = cell.kind.start(client, "gated", str(gate))
+    events = [await anext(waiting), await anext(waiting)]
+    still = cell.kind.follow(client, waiting.run_id)
+    assert await anext(still) == events[0]
+    reading = asyncio.ensure_future(anext(waiting))
+    await until(lambda: is_reading(waiting))
+
+    await (client.close() if cell.is_sync else client.aclose())
+
+    with pytest.raises(ClientClosed):
+        await reading
+    await until(lambda: cell.line.open == 0)
+    assert not [thread.name for thread in set(threading.enumerate()) - threads if "client" in thread.name]
+    with pytest.raises(ClientClosed):
+        await all_of(still)
+    gate.touch()
+    assert await cell.kind.follow(await cell.client(), waiting.run_id).result() == "beforeafter"
+
+
+async def test_a_reader_that_pauses_holds_nothing_up_and_nothing_in_memory(cell: Cell) -> None:
+    """It takes one event and waits until the run is over; so long, the rest waits in the server's store."""
+    client = await cell.client()
+    stream = cell.kind.start(client, "pour", "600")
+    events = [await anext(stream)]
+
+    assert await cell.kind.follow(await cell.client(), stream.run_id).result() == "600"
+
+    assert cell.line.carried(1) > 2_400_000
+    assert cell.line.carried(0) < 1_000_000, "what its sockets hold, and no more"
+    events += await all_of(stream)
+    assert [event.sequence for event in events] == list(range(602))
+    assert [cell.kind.text(event) for event in events[1:-1]] == [f"{n} {fault_agents.PIECE}" for n in range(600)]
+
+
+async def test_two_clients_see_the_same_of_one_run(cell: Cell, tmp_path: Path) -> None:
+    """One from the beginning, one from the middle on; both lose their connections; and one that comes when all is over."""
+    gate = tmp_path / "gate"
+    client, other = await cell.client(), await cell.client()
+    first = cell.kind.start(client, "gated", str(gate))
+    seen = [await anext(first), await anext(first)]
+    second = cell.kind.follow(other, first.run_id)
+    also = [await anext(second)]
+
+    cell.line.drop()
+    gate.touch()
+    rest, others = await asyncio.gather(all_of(first), all_of(second))
+
+    assert [event.sequence for event in seen + rest] == [0, 1, 2, 3]
+    assert also + others == seen + rest == await all_of(cell.kind.follow(client, first.run_id))
+    assert await first.result() == await second.result() == "beforeafter"
+
+
+async def test_a_day_of_silence_is_no_end(cell: Cell) -> None:
+    """
+    A run waits for an answer. Of the fake, a whole day passes on its clock and its timers, with four cuts; of a process,
+    only heartbeats pass, for longer than the client would take silence for, and the connection is the same then.
+    """
+    client = await cell.client(heartbeat_seconds=cell.line.heartbeat_seconds)
+    stream = cell.kind.start(client, "ask", "?")
+    events = [await anext(stream), await anext(stream)]
+    reading = asyncio.ensure_future(all_of(stream))
+
+    await cell.line.pass_a_day()
+
+    assert cell.line.requests == (1 if isinstance(cell.line, RealLine) else 5)
+    await cell.kind.answer(await cell.client(), events[1], "yes")
+    events += await reading
+    assert [event.sequence for event in events] == [0, 1, 2, 3]
+    assert await stream.result() == "yes"
+    assert (_time(events[2]) - _time(events[1])) > (1 if isinstance(cell.line, RealLine) else 24 * 3600)
+
+
+def _time(event: Any) -> float:
+    """Seconds; each API has its own form of it."""
+    stamp = event.timestamp
+    return float(stamp) / 1000 if isinstance(stamp, float) else float(stamp.timestamp())

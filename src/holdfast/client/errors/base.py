@@ -27,6 +27,10 @@ class DeadlineExceeded(ClientError, TimeoutError):
     """The time that the caller gave is over. Nothing is open any more; the run goes on."""
 
 
+class ClientClosed(ClientError):
+    """The client was closed while this call or stream was under way. Nothing is open any more; runs go on."""
+
+
 class ApiError(ClientError):
     """
     The server answered with an error.
