@@ -6,7 +6,7 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from holdfast.client.errors import ForeignAnswer
+from holdfast.client.errors import ApiError, ForeignAnswer
 from holdfast.client.http import Http, Request, deadline_of, encoded, new_key
 from holdfast.client.records import Record
 from holdfast.client.resuming import Source
@@ -82,6 +82,16 @@ class ApiClient:
     ) -> Request:
         content = None if body is None else encoded(body)
         return Request(method, path, query or {}, {"Idempotency-Key": key or new_key()}, content)
+
+    async def _is_ready(self, path: str) -> bool:
+        """Whether the server says there that it takes work. One try."""
+        try:
+            await self._http.send(Request("GET", path))
+        except ApiError as exc:
+            if exc.status_code == 503:
+                return False
+            raise
+        return True
 
     def _stream(self, source: Source[E], timeout: float | None, *, is_once: bool = False) -> AsyncEventStream[E]:
         return AsyncEventStream(

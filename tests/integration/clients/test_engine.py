@@ -20,8 +20,12 @@ from holdfast.client.errors import (
     HitlNotFound,
     InvalidRequest,
     ItemNotFound,
+    MethodNotFound,
     NoActiveTurn,
+    NotConfigured,
     RunCancelled,
+    SkillExists,
+    SkillNotFound,
     TaskBusy,
     TaskNotFound,
     TurnNotFound,
@@ -205,3 +209,30 @@ async def test_the_documented_resilient_stream_loses_nothing(
 
     assert [event["sequence"] for event in events] == [0, 1, 2, 3]
     assert "".join(event.get("text", "") for event in events) == "beforeafter"
+
+
+async def test_prompt_skills_and_calls_without_a_conversation(engine: Any, task_id: str) -> None:
+    name = f"s{uuid.uuid4().hex}"
+    made = await engine.create_prompt_skill(name, "Say {{x}}.", description="Says it.", capabilities=["say"])
+    assert (made["prompt_template"], made["capabilities"]) == ("Say {{x}}.", ["say"])
+    assert name in {skill["name"] for skill in await engine.prompt_skills()}
+    with pytest.raises(SkillExists):
+        await engine.create_prompt_skill(name, "Say it.")
+    assert (await engine.change_prompt_skill(name, description="Other."))["description"] == "Other."
+    assert (await engine.prompt_skill(name))["description"] == "Other."
+    assert (await engine.delete_prompt_skill(name))["status"] == "deleted"
+    with pytest.raises(SkillNotFound):
+        await engine.prompt_skill(name)
+
+    item = await engine.rpc("memory.write", {"store": "knowledge", "content": f"It is {name}."})
+    assert [hit["id"] for hit in await engine.rpc("memory.search", {"store": "knowledge", "query": name})] == [
+        item["id"]
+    ]
+    assert await engine.rpc("memory.soul")
+    with pytest.raises(MethodNotFound):
+        await engine.rpc("nope")
+
+    await engine.stream("Hello", task_id, agent="tutor").result()
+    assert await engine.delete_grants(task_id) == {"status": "deleted", "task_id": task_id}
+    with pytest.raises(NotConfigured, match="HOLDFAST_CATALOG"):
+        await engine.reload_catalog()

@@ -169,6 +169,7 @@ async def test_what_the_server_says_of_itself(runs: Any) -> None:
     assert (await runs.info("count")).agent.name == "count"
     assert (await runs.schema()).agent == agents.default
     assert (await runs.health()).status == "ok"
+    assert await runs.ready()
 
 
 async def test_what_does_not_exist_is_told_by_its_code(runs: Any) -> None:

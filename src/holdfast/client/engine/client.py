@@ -9,7 +9,6 @@ from urllib.parse import quote
 from holdfast.client.api_client import ApiClient, given
 from holdfast.client.engine.events import EngineEvent
 from holdfast.client.engine.source import EngineSource
-from holdfast.client.errors import ApiError
 from holdfast.client.http import Request
 from holdfast.client.resuming import HEARTBEAT_SECONDS, RECONNECT_SECONDS, OnDiscard
 from holdfast.client.streams import AsyncEventStream
@@ -23,6 +22,8 @@ Store = Literal["knowledge", "episodes", "social"]
 
 # An import has up to 256 MiB, and is written before it is answered.
 IMPORT_SECONDS = 600.0
+# A tool or a prompt skill that is called by itself may take 120 s, and its run some more to end.
+RPC_SECONDS = 130.0
 
 
 class AsyncEngineClient(ApiClient):
@@ -252,6 +253,10 @@ class AsyncEngineClient(ApiClient):
         """Delete a task with its turns, frames and messages. TaskNotFound; TaskBusy, HitlRequired: a turn is active."""
         return await self._object("DELETE", _task(task_id))
 
+    async def delete_grants(self, task_id: str) -> Object:
+        """End every `always` of a task: what asked before asks again. For operators. TaskNotFound."""
+        return await self._object("DELETE", f"{_task(task_id)}/grants")
+
     # Memory
 
     async def memory_search(self, store: Store | str, query: str, limit: int = 20) -> Objects:
@@ -341,7 +346,77 @@ class AsyncEngineClient(ApiClient):
         """Finish a consent with what the browser came back with. InvalidState: connect again."""
         return await self._object("POST", "/assets/callback", {"code": code, "state": state})
 
+    # Prompt skills, and calls without a conversation
+
+    async def prompt_skills(self) -> Objects:
+        """All prompt skills, by name: those of the catalog and the tenant's own."""
+        return list(await self._get("/skills"))
+
+    async def prompt_skill(self, name: str) -> Object:
+        """A prompt skill with its `prompt_template` and `scripts`. SkillNotFound."""
+        return await self._read(f"/skills/{_part(name)}")
+
+    async def create_prompt_skill(
+        self,
+        name: str,
+        prompt: str | None = None,
+        *,
+        description: str | None = None,
+        category: str | None = None,
+        capabilities: Sequence[str] | None = None,
+        scripts: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Object:
+        """
+        Make a prompt skill of the tenant's own; for operators. The skill as it is kept.
+
+        Args:
+            name: lower-case words of letters and digits with hyphens between them.
+            prompt: its template; without one it has `scripts`: texts by the names of their files.
+
+        Raises:
+            SkillExists: there is one of that name. InvalidRequest: something does not fit.
+        """
+        body = given(
+            name=name,
+            prompt=prompt,
+            description=description,
+            category=category,
+            capabilities=None if capabilities is None else list(capabilities),
+            scripts=None if scripts is None else dict(scripts),
+        )
+        return await self._object("POST", "/skills/create", body, key=idempotency_key)
+
+    async def change_prompt_skill(self, name: str, **fields: Any) -> Object:
+        """Replace fields of a prompt skill of the tenant's own, named as in `create_prompt_skill`. SkillNotFound, InvalidRequest."""
+        return await self._object("PUT", f"/skills/{_part(name)}", fields)
+
+    async def delete_prompt_skill(self, name: str) -> Object:
+        """Delete a prompt skill of the tenant's own; for operators. SkillNotFound."""
+        return await self._object("DELETE", f"/skills/{_part(name)}")
+
+    async def rpc(
+        self, method: str, params: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
+    ) -> Any:
+        """
+        Call a tool, a prompt skill (`skill.<name>`) or the memory (`memory.search` …) without a conversation; its result.
+        It may take 120 s.
+
+        Raises:
+            MethodNotFound: there is none of that name. InvalidRequest: the parameters do not fit, or the call failed.
+            PermissionDenied: a person would be asked; nothing has happened.
+            IdempotencyInProgress: a crash came first. Whether it happened is unknown; the client does not do it twice.
+            ToolTimeout, McpConnectionFailed, and what the model's provider says: the call was begun.
+        """
+        body = {"method": method, "params": dict(params or {})}
+        answer = await self._object("POST", "/rpc", body, key=idempotency_key, timeout=RPC_SECONDS)
+        return answer["result"]
+
     # The server
+
+    async def reload_catalog(self) -> Object:
+        """Read the catalog again, all of it or nothing; for admins. CatalogInvalid (with the faults), NotConfigured."""
+        return await self._object("POST", "/admin/reload-catalog", {})
 
     async def health(self) -> Object:
         """How the process and its parts are; it answers as long as it lives. One try. ConnectionFailed."""
@@ -349,13 +424,7 @@ class AsyncEngineClient(ApiClient):
 
     async def ready(self) -> bool:
         """Whether the server takes work. One try. ConnectionFailed."""
-        try:
-            await self._http.send(Request("GET", "/ready"))
-        except ApiError as exc:
-            if exc.status_code == 503:
-                return False
-            raise
-        return True
+        return await self._is_ready("/ready")
 
     # Inside
 

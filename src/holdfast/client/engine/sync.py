@@ -260,6 +260,10 @@ class EngineClient:
         """Delete a task with its turns, frames and messages. TaskNotFound; TaskBusy, HitlRequired: a turn is active."""
         return self._portal.call(lambda: self._async.delete_task(task_id))
 
+    def delete_grants(self, task_id: str) -> Object:
+        """End every `always` of a task: what asked before asks again. For operators. TaskNotFound."""
+        return self._portal.call(lambda: self._async.delete_grants(task_id))
+
     def memory_search(self, store: Store | str, query: str, limit: int = 20) -> Objects:
         """What a store of the memory has on this, best first, each with a `score` (0 to 1). `limit`: 1 to 100."""
         return self._portal.call(lambda: self._async.memory_search(store, query, limit))
@@ -338,6 +342,72 @@ class EngineClient:
     def asset_callback(self, code: str, state: str) -> Object:
         """Finish a consent with what the browser came back with. InvalidState: connect again."""
         return self._portal.call(lambda: self._async.asset_callback(code, state))
+
+    def prompt_skills(self) -> Objects:
+        """All prompt skills, by name: those of the catalog and the tenant's own."""
+        return self._portal.call(self._async.prompt_skills)
+
+    def prompt_skill(self, name: str) -> Object:
+        """A prompt skill with its `prompt_template` and `scripts`. SkillNotFound."""
+        return self._portal.call(lambda: self._async.prompt_skill(name))
+
+    def create_prompt_skill(
+        self,
+        name: str,
+        prompt: str | None = None,
+        *,
+        description: str | None = None,
+        category: str | None = None,
+        capabilities: Sequence[str] | None = None,
+        scripts: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Object:
+        """
+        Make a prompt skill of the tenant's own; for operators. The skill as it is kept.
+
+        Args:
+            name: lower-case words of letters and digits with hyphens between them.
+            prompt: its template; without one it has `scripts`: texts by the names of their files.
+
+        Raises:
+            SkillExists: there is one of that name. InvalidRequest: something does not fit.
+        """
+        return self._portal.call(
+            lambda: self._async.create_prompt_skill(
+                name,
+                prompt,
+                description=description,
+                category=category,
+                capabilities=capabilities,
+                scripts=scripts,
+                idempotency_key=idempotency_key,
+            )
+        )
+
+    def change_prompt_skill(self, name: str, **fields: Any) -> Object:
+        """Replace fields of a prompt skill of the tenant's own, named as in `create_prompt_skill`. SkillNotFound, InvalidRequest."""
+        return self._portal.call(lambda: self._async.change_prompt_skill(name, **fields))
+
+    def delete_prompt_skill(self, name: str) -> Object:
+        """Delete a prompt skill of the tenant's own; for operators. SkillNotFound."""
+        return self._portal.call(lambda: self._async.delete_prompt_skill(name))
+
+    def rpc(self, method: str, params: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None) -> Any:
+        """
+        Call a tool, a prompt skill (`skill.<name>`) or the memory (`memory.search` …) without a conversation; its result.
+        It may take 120 s.
+
+        Raises:
+            MethodNotFound: there is none of that name. InvalidRequest: the parameters do not fit, or the call failed.
+            PermissionDenied: a person would be asked; nothing has happened.
+            IdempotencyInProgress: a crash came first. Whether it happened is unknown; the client does not do it twice.
+            ToolTimeout, McpConnectionFailed, and what the model's provider says: the call was begun.
+        """
+        return self._portal.call(lambda: self._async.rpc(method, params, idempotency_key=idempotency_key))
+
+    def reload_catalog(self) -> Object:
+        """Read the catalog again, all of it or nothing; for admins. CatalogInvalid (with the faults), NotConfigured."""
+        return self._portal.call(self._async.reload_catalog)
 
     def health(self) -> Object:
         """How the process and its parts are; it answers as long as it lives. One try. ConnectionFailed."""

@@ -324,6 +324,10 @@ class AsyncRunsClient(ApiClient):
         """How the process is; it answers as long as it lives. One try. ConnectionFailed."""
         return record(Record, (await self._http.send(Request("GET", "/health"))).json())
 
+    async def ready(self) -> bool:
+        """Whether the server takes runs. One try. ConnectionFailed."""
+        return await self._is_ready("/ready")
+
     # Inside
 
     async def _insist(self, request: Request) -> Any:

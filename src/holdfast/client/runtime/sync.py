@@ -354,6 +354,10 @@ class RunsClient:
         """How the process is; it answers as long as it lives. One try. ConnectionFailed."""
         return self._portal.call(self._async.health)
 
+    def ready(self) -> bool:
+        """Whether the server takes runs. One try. ConnectionFailed."""
+        return self._portal.call(self._async.ready)
+
     def set_key(self, key: str | None) -> None:
         """The key of all further requests; None sends none."""
         self._async.set_key(key)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from holdfast.client.answers import Answer, error_of
 from holdfast.client.api_client import ApiClient, given, record
-from holdfast.client.errors import ApiError, ClientError
+from holdfast.client.errors import ClientError
 from holdfast.client.http import Request, deadline_of, within
 from holdfast.client.records import Record, Records
 from holdfast.client.resuming import HEARTBEAT_SECONDS, RECONNECT_SECONDS, OnDiscard, Patience
@@ -392,13 +392,7 @@ class AsyncSkillsClient(ApiClient):
 
     async def ready(self) -> bool:
         """Whether the server takes runs. One try. ConnectionFailed."""
-        try:
-            await self._http.send(Request("GET", "/v1/health/ready"))
-        except ApiError as exc:
-            if exc.status_code == 503:
-                return False
-            raise
-        return True
+        return await self._is_ready("/v1/health/ready")
 
     # Inside
 
