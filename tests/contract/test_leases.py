@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from holdfast.model import Run, Status
-from holdfast.store.base import Lease, Store
+from holdfast.store.base import Lease, Limits, Store
 from tests.contract.backends import Backend
 from tests.contract.making import LEASE_SECONDS, Hand, held, one, started, waiting
 
@@ -54,6 +54,19 @@ async def test_runs_of_other_agents_are_left(store: Store) -> None:
 
     assert [run.run_id for run in await claim(store, agents=("agent", "third"))] == ["r2"]
     assert await claim(store, agents=()) == []
+
+
+@pytest.mark.parametrize("limits", [Limits(), Limits(tenant_runs_max=9, agent_runs_max={"agent": 2})])
+async def test_an_agent_that_is_named_twice_gets_its_runs_once(backend: Backend, limits: Limits) -> None:
+    """Else they would be executed twice, under one lease. A queued one, and one whose holder is gone."""
+    store = backend.store
+    await held(store, "left", lease_owner="gone")
+    await backend.let_pass(LEASE_SECONDS)
+    await started(store, "queued")
+
+    found = await store.claim("me", ["agent", "agent"], limit=9, lease_seconds=LEASE_SECONDS, limits=limits)
+
+    assert sorted(run.run_id for run in found) == ["left", "queued"]
 
 
 async def test_a_live_lease_is_left_alone(backend: Backend) -> None:

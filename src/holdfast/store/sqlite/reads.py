@@ -227,7 +227,8 @@ def claimable(
     """The numbers of runs that `owner` may take, in the order in which it should."""
     given = {
         "owner": owner,
-        "agents": rows.json_text([(name, limits.agent_runs_max.get(name)) for name in agents]),
+        # Each once, for a run is found as often as its agent is named.
+        "agents": rows.json_text([(name, limits.agent_runs_max.get(name)) for name in dict.fromkeys(agents)]),
         "tenant_most": limits.tenant_runs_max,
         "limit": limit,
         "clock": clock,
