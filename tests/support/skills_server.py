@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from holdfast.agents.skill.agents import SkillAgents
 from holdfast.agents.skill.bindings import Bindings
 from holdfast.agents.skill.model import Capability, Skill
 from holdfast.api.http.auth import key_hash
+from holdfast.execution.worker import Worker
 from holdfast.model import ApiKey
 from holdfast.server import Server, _Http
 from holdfast.settings import Settings
@@ -28,8 +30,12 @@ KEYS = {role: f"key-of-{role}" for role in ("reader", "executor", "operator", "a
 class SkillsServer:
     """A running server, called as whoever the test likes."""
 
-    def __init__(self, server: Server, library: Library, client: httpx.AsyncClient) -> None:
-        self.server, self.library, self.client = server, library, client
+    def __init__(self, server: Server, library: Library, client: httpx.AsyncClient, worker: Worker) -> None:
+        self.server, self.library, self.client, self._worker = server, library, client, worker
+
+    async def die(self) -> None:
+        """From now on, as after kill -9: nothing is handed over and nothing more is written."""
+        await self._worker.die()
 
     async def call(
         self, method: str, path: str, body: Any = None, *, key: str | None = "executor", **headers: str
@@ -71,18 +77,21 @@ async def skills_server(
     skills: Iterable[Skill] = (),
     capabilities: Iterable[Capability] = (),
     functions: dict[str, Callable[..., Any]] | None = None,
+    store: Mapping[str, str] = MappingProxyType({}),
     **settings: Any,
 ) -> AsyncIterator[SkillsServer]:
-    """A running server with a key of each role; its heartbeats and stops are quick."""
+    """A running server with a key of each role; its stops are quick. `store` is what the fixtures of stores give."""
     library, programs = Library(skills, capabilities), Registry()
     programs.finders.append(SkillAgents(library, Bindings(builtins=functions or {})))
+    if store:
+        settings |= {"store": store["HOLDFAST_STORE"], "lease_seconds": float(store["HOLDFAST_LEASE_SECONDS"])}
     made = Settings(data=str(directory), port=0, drain_seconds=0.2, **settings)
     server = Server(made, programs, None, None)
     # Named as TCP, for else asyncio leaves Nagle's algorithm on, and every answer takes 40 ms.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     http = _Http(server.http_config())
-    async with server.opened():
+    async with server.opened() as worker:
         server._services.library = library
         now = server._clock.now()
         for role, key in KEYS.items():
@@ -95,7 +104,7 @@ async def skills_server(
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
             async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
-                yield SkillsServer(server, library, client)
+                yield SkillsServer(server, library, client, worker)
         finally:
             http.should_exit = True
             await serving

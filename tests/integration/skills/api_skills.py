@@ -90,6 +90,17 @@ def _chain() -> Skill:
     )
 
 
+def _pair() -> Skill:
+    """`first` is done at once, `second` waits for the gate."""
+    return skill(
+        "pair",
+        {"id": "first", "uses": "text.shout", "input": {"text": "inputs.text"}, "output": {"text": "vars.first"}},
+        {"id": "second", "uses": "test.wait", "input": {"text": "vars.first"}, "output": {"text": "outputs.result"}},
+        inputs="text:string",
+        outputs="result:string",
+    )
+
+
 def _attachable() -> Skill:
     made = _one("attachable")
     classification = {"invocation": "both", "attach_targets": ["run", "ticket"]}
@@ -111,6 +122,7 @@ SKILLS = (
     _one("wrong", input={"text": 5}),
     _one("gated", pre_gates=(Gate(capability="test.gate"),)),
     _chain(),
+    _pair(),
     _attachable(),
 )
 

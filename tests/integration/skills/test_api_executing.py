@@ -1,4 +1,4 @@
-"""Executing skills and capabilities over the Skills API."""
+"""Executing skills and capabilities over the Skills API, on both stores."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from tests.support.skills_server import SkillsServer
 Served = tuple[SkillsServer, Functions]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+ONE_STORE = pytest.mark.one_store("what is spoken and what is allowed does not depend on the store")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    async with serving(tmp_path_factory.mktemp("skills")) as made:
+async def shared(module_store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    async with serving(tmp_path_factory.mktemp("skills"), store=module_store) as made:
         yield made
 
 
@@ -103,6 +104,7 @@ async def _until(lines: AsyncIterator[str], prefix: str) -> AsyncIterator[str]:
             return
 
 
+@ONE_STORE
 async def test_a_client_that_knows_no_chunks_gets_its_stream_whole(served: Served) -> None:
     server, _ = served
     body = b'{"inputs":{"text":"x"}}'
@@ -192,6 +194,7 @@ async def test_a_failed_run_is_answered_with_its_error(served: Served) -> None:
     assert (done["status"], done["outputs"], done["error"]) == ("failed", {}, error)
 
 
+@ONE_STORE
 @pytest.mark.parametrize(
     ("skill_id", "text", "status", "code", "name"),
     [
@@ -286,6 +289,7 @@ async def test_a_bare_capability_is_a_run_of_one_step(served: Served) -> None:
     assert [frame["step_id"] for frame in frames] == [None, "call", "call", None, None]
 
 
+@ONE_STORE
 async def test_a_capability_says_what_fulfils_it(served: Served) -> None:
     server, _ = served
 
@@ -295,6 +299,7 @@ async def test_a_capability_says_what_fulfils_it(served: Served) -> None:
     assert body["primary_binding_id"] == body["selected_binding"] == body["chain"][0]["binding_id"]
 
 
+@ONE_STORE
 async def test_a_capability_needs_the_trust_that_it_asks_for_on_every_route(served: Served) -> None:
     server, _ = served
 
@@ -359,6 +364,7 @@ async def test_a_skill_is_attached_to_what_it_is_made_for(served: Served) -> Non
         assert reply.status_code == status, (skill_id, kind, reply.text)
 
 
+@ONE_STORE
 async def test_streams_are_counted_while_they_are_open(served: Served) -> None:
     server, functions = served
     metrics = server.server._services.metrics

@@ -1,4 +1,4 @@
-"""Runs over the Skills API: read, approved, cancelled, replayed and forked."""
+"""Runs over the Skills API, on both stores: read, approved, cancelled, replayed and forked."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
-    async with serving(tmp_path_factory.mktemp("skills")) as made:
+async def shared(module_store: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Served]:
+    async with serving(tmp_path_factory.mktemp("skills"), store=module_store) as made:
         yield made
 
 
@@ -93,6 +93,7 @@ async def test_the_first_decision_stands_and_may_be_repeated(served: Served) -> 
     assert (resolved["answer"], resolved["caller"], resolved["note"]) == (False, "operator", "jane: not today")
 
 
+@pytest.mark.one_store("roles and options are the same on every store")
 async def test_nobody_is_asked_where_the_caller_wants_no_waiting(served: Served) -> None:
     server, _ = served
 
@@ -110,6 +111,7 @@ async def test_a_question_that_nobody_answers_takes_its_default(served: Served) 
     assert (late.status_code, late.json()["error"]["code"]) == (409, "already_answered")
 
 
+@pytest.mark.one_store("roles and options are the same on every store")
 async def test_an_operator_may_confirm_beforehand_and_nobody_below(served: Served) -> None:
     server, _ = served
     body = {"inputs": {"text": "x"}, "options": {"confirmed_capabilities": ["test.careful"]}}
