@@ -14,9 +14,10 @@ import pytest
 
 from holdfast.cli.restoring import restore_store
 from holdfast.store.sqlite import SQLiteStore
+from holdfast.testing import FakeServer, Token, scripted
 from tests.integration.engine.support import AGENTS, Engine, check_frames, datas
 from tests.support.server import ServerProcess, running_server
-from tests.support.sse import Frame, events
+from tests.support.sse import Frame, events, frames
 
 
 def key_of(frame: Frame) -> tuple[Any, ...]:
@@ -140,6 +141,31 @@ def test_a_reader_that_has_everything_is_told_to_stay_away(engine: Engine, past:
     for query, event_id in ((of_turn, str(last.data["sequence"])), ({"task_id": "past"}, last.id or "")):
         response = engine.client.get("/execute/replay", params=query, headers={"Last-Event-ID": event_id})
         assert (response.status_code, response.content) == (204, b"")
+
+
+async def test_runs_without_a_task_bring_no_reader_of_all_tasks_back() -> None:
+    import httpx2
+
+    with FakeServer(scripted("greeter", Token("Hi"))) as server:
+        headers = {"X-API-Key": server.key}
+        async with httpx2.AsyncClient(
+            base_url=server.url, headers=headers, transport=server.transport(), timeout=60
+        ) as client:
+
+            async def again(cursor: str) -> tuple[int, str]:
+                reply = await client.get("/execute/replay", headers={"Last-Event-ID": cursor})
+                return reply.status_code, reply.text
+
+            await client.post("/execute", json={"task_id": "t", "message": "x"})
+            last = list(frames((await client.get("/execute/replay")).text.splitlines()))[-1].id
+            assert last is not None
+            for _ in range(3):
+                (await client.post("/invoke", json={})).raise_for_status()
+            assert await again(last) == (204, "")
+            await client.post("/execute", json={"task_id": "u", "message": "x"})
+            status, text = await again(last)
+
+    assert (status, {frame.data["task_id"] for frame in frames(text.splitlines()) if frame.event}) == (200, {"u"})
 
 
 # Scope

@@ -13,7 +13,8 @@ from litestar import get
 from holdfast.api.engine import fields
 from holdfast.api.engine.cursors import EventId, parse_event_id
 from holdfast.api.engine.finding import find_task, find_turn
-from holdfast.api.engine.streams import Place, TaskFrames, TenantFrames
+from holdfast.api.engine.streams import Place, TaskFrames, TenantFrames, Turns
+from holdfast.api.engine.timeline import PAGE_BYTES_MAX
 from holdfast.api.engine.timestamps import milliseconds, parse_after
 from holdfast.api.engine.turns import stream, turn_frames
 from holdfast.api.http.asgi import Answer
@@ -106,9 +107,21 @@ async def _active(runs: Runs, caller: Caller, task_id: str | None) -> list[Run]:
 
 
 async def _has_more(runs: Runs, caller: Caller, place: Place) -> bool:
-    return bool(
-        await runs.store.segments_by_time(caller.tenant, after=place.timestamp, thread_id=place.task_id, bytes_max=1)
-    )
+    """Whether turns in scope have written behind the cursor; what runs without a task wrote is nothing to come back for."""
+    store, begun_after = runs.store, None
+    if place.task_id is not None:
+        return bool(
+            await store.segments_by_time(caller.tenant, after=place.timestamp, thread_id=place.task_id, bytes_max=1)
+        )
+    turns = Turns(runs)
+    while page := await store.segments_by_time(
+        caller.tenant, after=place.timestamp, begun_after=begun_after, bytes_max=PAGE_BYTES_MAX
+    ):
+        for number in dict.fromkeys(segment.number for segment in page):
+            if await turns.projection(number) is not None:
+                return True
+        begun_after = page[-1].first_timestamp
+    return False
 
 
 async def _time_gap(runs: Runs, caller: Caller, place: Place) -> bytes:
