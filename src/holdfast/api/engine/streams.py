@@ -136,6 +136,8 @@ class TaskFrames:
         self._active = active
         self._turns = Turns(runs)
         self._live: TurnFrames | None = None
+        self._pieces: Sequence[Piece] | None = None  # what the timeline gave, until it is shown
+        self._pause = Pause()
         self._is_woken = False
         self._rollbacks = runs.journal.rollbacks
 
@@ -145,12 +147,20 @@ class TaskFrames:
             if self._is_woken:
                 self._is_woken = False
                 return WOKEN
-            pieces = await self._timeline.next()
-            if self._runs.journal.rollbacks != self._rollbacks:
-                return ROLLED_BACK
+            try:
+                if self._pieces is None:
+                    self._pieces = await self._timeline.next()
+                if self._runs.journal.rollbacks != self._rollbacks:
+                    return ROLLED_BACK
+                projections = [await self._turns.projection(number) for number, _ in self._pieces or ()]
+            except StoreUnavailable:
+                if not self._is_woken:  # the reader stays, and is shown what there is when the store is back
+                    await self._pause.wait()
+                continue
+            pieces, self._pieces = self._pieces, None
             if pieces is None and self._active is None:
                 return END
-            frames = await self._earlier(pieces or ())
+            frames = self._earlier(pieces or (), projections)
             if pieces is None and self._active is not None:
                 # Everything up to this tail is older than the cursor, or the store would have given it.
                 self._live = self._go_live(self._active, self._active.tail_sequence)
@@ -158,14 +168,13 @@ class TaskFrames:
                 return frames
         return await self._live.next()
 
-    async def _earlier(self, pieces: Iterable[Piece]) -> bytes:
+    def _earlier(self, pieces: Iterable[Piece], projections: Iterable[Projection | None]) -> bytes:
         """The frames of turns before the active one; its first piece begins the live part."""
         frames = bytearray()
-        for number, chunk in pieces:
+        for (number, chunk), projection in zip(pieces, projections, strict=True):
             if self._active is not None and number == self._active.number:
                 self._live = self._go_live(self._active, chunk.first - 1)
                 break
-            projection = await self._turns.projection(number)
             if projection is not None:
                 frames += projection.frames_after(chunk, self._after)
                 self.place.note(projection, chunk)
@@ -184,10 +193,33 @@ class TaskFrames:
             self._live.wake()
         else:
             self._is_woken = True
+            self._pause.end()
 
     def close(self) -> None:
         if self._live is not None:
             self._live.close()
+
+
+class Pause:
+    """Between two looks at the store."""
+
+    def __init__(self) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        """Until `end` is called, or the next look is due."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(RECHECK_SECONDS, self.end)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+
+    def end(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 class TenantFrames:
@@ -209,7 +241,7 @@ class TenantFrames:
         self._turns = Turns(runs)
         self._is_woken = False
         self._is_stale = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._pause = Pause()
         self._checked = 0.0
         self._rollbacks = runs.journal.rollbacks
         runs.journal.tails.listen(self._on_commit)
@@ -276,29 +308,17 @@ class TenantFrames:
         return run is None or run.last_timestamp <= self._timeline.floor
 
     async def _wait(self) -> None:
-        if self._is_stale or self._is_woken:
-            return
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = loop.call_later(RECHECK_SECONDS, self._notify)
-        try:
-            await self._waiter
-        finally:
-            timer.cancel()
-            self._waiter = None
+        if not self._is_stale and not self._is_woken:
+            await self._pause.wait()
 
     def _on_commit(self, tenant: str) -> None:
         if tenant in (self._tenant, ""):
             self._is_stale = True
-            self._notify()
-
-    def _notify(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._pause.end()
 
     def wake(self) -> None:
         self._is_woken = True
-        self._notify()
+        self._pause.end()
 
     def close(self) -> None:
         self._runs.journal.tails.unlisten(self._on_commit)
