@@ -364,10 +364,11 @@ async def test_a_replay_during_an_attempt_is_not_lost(
     assert (delivery.status, len(msgspec.json.decode(delivery.attempts))) == ("delivered", 2)
 
 
-async def test_an_event_that_cannot_be_encoded_holds_up_no_other(
+async def test_an_event_that_cannot_be_encoded_holds_up_no_other_and_is_shown(
     store: Store, hooks: Webhooks, receiver: Receiver
 ) -> None:
-    await hooks.create(CALLER, url=URL)
+    endpoint = await hooks.create(CALLER, url=URL)
+    other = await hooks.create(CALLER, url=URL + "/2", agents=("other",))
     hand = await held(store)
     await hand.append(outbox=(OutboxRow("", hand.number, 13, 5), OutboxRow("", hand.number, 14, 5)))
 
@@ -375,6 +376,43 @@ async def test_an_event_that_cannot_be_encoded_holds_up_no_other(
 
     assert [body for _, _, body in receiver.requests] == [b"r1 14"]
     assert await store.outbox(limit=9) == []
+    assert await store.deliveries(other.endpoint_id) == []
+    found = {delivery.sequence: delivery for delivery in await store.deliveries(endpoint.endpoint_id)}
+    unread = found[13]
+    assert (found[14].status, unread.status, unread.type, unread.next_attempt_at) == (
+        "delivered",
+        "failed",
+        "unreadable",
+        None,
+    )
+    assert [attempt["error"] for attempt in msgspec.json.decode(unread.attempts)] == ["unreadable"]
+
+
+async def test_one_that_could_not_be_encoded_is_sent_by_a_replay_once_it_can(
+    store: Store, clock: HeldClock, hooks: Webhooks, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = await hooks.create(CALLER, url=URL)
+    hand = await held(store)
+    await hand.append(outbox=(OutboxRow("", hand.number, 13, 5),))
+    await turn(hooks.sender)
+
+    assert await hooks.replay(CALLER, endpoint.endpoint_id, status="failed") == 1
+    await turn(hooks.sender)
+
+    unread = await only(store, endpoint)
+    assert (unread.status, len(msgspec.json.decode(unread.attempts)), receiver.requests) == ("failed", 2, [])
+
+    async def mended(run: Run, sequence: int, shape: str) -> Sequence[Encoded]:
+        return [Encoded("msg_1", "run.completed", "production", b"whole")]
+
+    monkeypatch.setattr(hooks.sender, "_encode", mended)
+    await hooks.replay(CALLER, endpoint.endpoint_id, status="failed")
+    await turn(hooks.sender)
+    await turn(hooks.sender)
+
+    assert [body for _, _, body in receiver.requests] == [b"whole"]
+    kinds = {delivery.type: delivery.status for delivery in await store.deliveries(endpoint.endpoint_id)}
+    assert kinds == {"unreadable": "delivered", "run.completed": "delivered"}
 
 
 async def test_filters_and_tenants(store: Store, hooks: Webhooks, receiver: Receiver) -> None:

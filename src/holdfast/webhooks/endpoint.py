@@ -84,9 +84,13 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """Whether an event of a run that it hears of passes its filters."""
         return (
             (not self.events or event in self.events)
-            and (not self.agents or run.agent in self.agents or run.agent_id in self.agents)
+            and self.hears_of(run)
             and (not self.environments or environment in self.environments)
         )
+
+    def hears_of(self, run: Run) -> bool:
+        """Whether its filters let through any event of this run."""
+        return not self.agents or run.agent in self.agents or run.agent_id in self.agents
 
     def secrets_at(self, now: int) -> tuple[str, ...]:
         """The secrets that sign now, the newest first."""

@@ -6,11 +6,14 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Fault: TypeAlias = Literal["timeout", "connect", "tls", "address_refused", "redirect", "status"]
+Fault: TypeAlias = Literal["timeout", "connect", "tls", "address_refused", "redirect", "status", "unreadable"]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an attempt; only a status of 200 to 299 is no error."""
+    """
+    What became of an attempt; only a status of 200 to 299 is no error. `unreadable`: nothing was sent, for the event could
+    not be made a body.
+    """
 
     status_code: int | None = None
     error: Fault | None = None

@@ -46,6 +46,8 @@ TIMED_SECONDS: Final = 60.0
 TAKEN_SECONDS: Final = 8.0
 KEPT_EVERY_SECONDS: Final = 2.0
 GONE: Final = 410
+# The type of a delivery whose event could not be made a body, and the error of its attempts.
+UNREADABLE: Final = "unreadable"
 
 
 class Encoded(msgspec.Struct, frozen=True):
@@ -166,7 +168,7 @@ class Sender:
 
     async def _deliver(self, rows: Sequence[OutboxRow]) -> None:
         runs: dict[int, Run | None] = {}
-        encoded: dict[tuple[int, int, str], Sequence[Encoded]] = {}
+        encoded: dict[tuple[int, int, str], Sequence[Encoded] | None] = {}
         endpoints: dict[str, Endpoint | None] = {}
         deliveries: list[Delivery] = []
         for row in rows:
@@ -185,14 +187,11 @@ class Sender:
             event = (row.number, row.sequence, endpoint.shape)
             if event not in encoded:
                 encoded[event] = await self._encoded(run, row.sequence, endpoint.shape)
-            deliveries += [
-                self._delivery(endpoint, row, found)
-                for found in encoded[event]
-                if endpoint.wants(found.type, run, found.environment)
-            ]
+            deliveries += self._told(endpoint, run, row.sequence, encoded[event])
         await self._store.deliver(deliveries, rows)
 
-    async def _encoded(self, run: Run, sequence: int, shape: str) -> Sequence[Encoded]:
+    async def _encoded(self, run: Run, sequence: int, shape: str) -> Sequence[Encoded] | None:
+        """What the event is told as; None: it cannot be told, and the log says why."""
         try:
             return await self._encode(run, sequence, shape)
         except StoreUnavailable:
@@ -200,9 +199,46 @@ class Sender:
         except Exception:
             # Its journal is broken, or the encoder is. It would be met again for ever, and nothing behind it be sent.
             log.exception("webhook_not_encoded", run_id=run.run_id, sequence=sequence)
-            return ()
+            return None
 
-    def _delivery(self, endpoint: Endpoint, row: OutboxRow, found: Encoded) -> Delivery:
+    def _told(
+        self, endpoint: Endpoint, run: Run, sequence: int, encoded: Sequence[Encoded] | None
+    ) -> Sequence[Delivery]:
+        """The deliveries of an event to an endpoint; of one that cannot be told, one that has failed already."""
+        if encoded is not None:
+            return [
+                self._delivery(endpoint, run.number, sequence, found)
+                for found in encoded
+                if endpoint.wants(found.type, run, found.environment)
+            ]
+        if not endpoint.hears_of(run):
+            return []
+        # Its own id takes an event that can be read.
+        told = Encoded(f"msg_{run.number}_{sequence}", UNREADABLE, "", b"")
+        return [self._unread(self._delivery(endpoint, run.number, sequence, told), self._clock.now())]
+
+    def _unread(self, delivery: Delivery, at: int) -> Delivery:
+        """A delivery after an attempt at this time that sent nothing. It is not tried again, unless somebody replays it."""
+        failed = self.after(delivery, Outcome(error=UNREADABLE), at)
+        return msgspec.structs.replace(failed, status="failed", next_attempt_at=None)
+
+    async def _read_again(self, endpoint: Endpoint, delivery: Delivery) -> Delivery:
+        """
+        What becomes of an event that could not be told, when its delivery is replayed: what was in the way may be mended
+        by now. Then deliveries like all others take its place.
+        """
+        at = self._clock.now()
+        run = await self._store.run_by_number(delivery.number)
+        encoded = None if run is None else await self._encoded(run, delivery.sequence, endpoint.shape)
+        if run is None or encoded is None:
+            after = self._unread(delivery, at)
+        else:
+            await self._store.deliver(self._told(endpoint, run, delivery.sequence, encoded), ())
+            after = self.after(delivery, Outcome(), at)
+        await self._store.put_delivery(after, due=delivery.next_attempt_at)
+        return after
+
+    def _delivery(self, endpoint: Endpoint, number: int, sequence: int, found: Encoded) -> Delivery:
         now = self._clock.now()
         return Delivery(
             delivery_id=self._ids.short("whd"),
@@ -210,8 +246,8 @@ class Sender:
             tenant=endpoint.tenant,
             event_id=found.event_id,
             type=found.type,
-            number=row.number,
-            sequence=row.sequence,
+            number=number,
+            sequence=sequence,
             status="pending" if endpoint.enabled else "held",
             body=found.body,
             next_attempt_at=now if endpoint.enabled else None,
@@ -247,6 +283,8 @@ class Sender:
             held = msgspec.structs.replace(delivery, status="held", next_attempt_at=None)
             await self._store.put_delivery(held)
             return held
+        if delivery.type == UNREADABLE:
+            return await self._read_again(endpoint, delivery)
         at = self._clock.now()
         outcome = await self.post(endpoint, delivery, at)
         after = self.after(delivery, outcome, at)
