@@ -29,18 +29,8 @@ import uvicorn
 
 from holdfast.access import Access
 from holdfast.agents.assistant import AssistantProgram
-from holdfast.agents.mcp import Mcp, load_servers
 from holdfast.agents.registry import Registry, check_ids
 from holdfast.agents.target import load_reference
-from holdfast.agents.tools.bash import bash_tool
-from holdfast.agents.tools.egress import Egress
-from holdfast.agents.tools.gate import Gate, ground_of
-from holdfast.agents.tools.grants import StoredGrants
-from holdfast.agents.tools.policy import load_policy
-from holdfast.agents.tools.sandbox import Sandbox
-from holdfast.agents.tools.secrets import secrets_of
-from holdfast.agents.tools.web import web_fetch_tool, web_search_tool
-from holdfast.agents.tools.workspaces import Workspaces
 from holdfast.api.http.app import build_app
 from holdfast.api.http.auth import (
     DEVELOPMENT_KEY,
@@ -61,6 +51,7 @@ from holdfast.api.http.subscribers import Subscribers
 from holdfast.api.webhook_bodies import encode_for
 from holdfast.api.workflow.webhook_body import body_of_test
 from holdfast.clock import Clock, SystemClock
+from holdfast.equipping import Equipping
 from holdfast.errors import StoreError
 from holdfast.execution.neighbours import Neighbours
 from holdfast.execution.worker import Worker, WorkerSettings
@@ -70,7 +61,6 @@ from holdfast.journal import Journal
 from holdfast.listening import bind, url_of
 from holdfast.logs import configure_logging
 from holdfast.rates import RateLimiter
-from holdfast.remembering import add_calls, add_catalog, add_gate, add_mcp, add_memory, add_skills, add_tools
 from holdfast.runs import Caller, Runs
 from holdfast.server_file import ServerFile
 from holdfast.settings import InvalidSetting, Settings
@@ -223,10 +213,7 @@ class Server:
             started_at=self._clock.now(),
         )
         self._skilled = Skilled(settings)
-        self._ground = ground_of(settings)
-        catalog = programs.catalog
-        self._policy = load_policy(settings.catalog) if catalog is None else catalog.current.policy
-        self._mcp_servers = load_servers(settings.catalog) if catalog is None else catalog.current.servers
+        self._equipping = Equipping(settings, programs)
         self._poster = Poster(_allowed(settings))
         self._webhooks: Webhooks | None = None
         self._stop = asyncio.Event()
@@ -377,7 +364,7 @@ class Server:
         return worker
 
     def _make_runs(self, journal: Journal, worker: Worker, info: StoreInfo) -> Runs:
-        """The door to the runs, and what agents get by it: memory and the tools of MCP servers."""
+        """The door to the runs, and what assistants get by it."""
         settings = self.settings
         runs = Runs(
             journal,
@@ -391,35 +378,11 @@ class Server:
             tenant_queued_max=settings.tenant_queue_max,
             namespace=info.store_id,
         )
-        add_memory(self._programs, runs, settings)
-        self._services.mcp = Mcp(
-            self._mcp_servers,
-            self._store,
-            self._clock,
-            self._ids,
-            key=settings.asset_key,
-            public_url=settings.public_url,
-        )
-        add_mcp(self._programs, self._services.mcp)
-        secrets = secrets_of(settings, os.environ)
-        secrets.add(*(secret for one in self._mcp_servers.values() for secret in one.secrets))
-        self._services.gate = Gate(
-            self._policy,
-            grants=StoredGrants(self._store, self._clock),
-            workspaces=Workspaces(Path(settings.data), self._store),
-            ground=self._ground,
-            secrets=secrets,
-        )
-        add_gate(self._programs, self._services.gate)
-        self._services.sandbox = Sandbox(is_unsandboxed=settings.unsandboxed_shell)
-        egress = self._services.mcp.egress = Egress(settings.egress_allow)
-        shell, search = bash_tool(self._services.sandbox), web_search_tool(settings.search_url)
-        add_tools(self._programs, [shell, web_fetch_tool(egress), search])
-        self._services.prompt_skills = add_skills(self._programs, runs)
-        self._services.calling = add_calls(self._programs, self._services.prompt_skills, self._services.gate)
-        if self._programs.catalog is not None:
-            add_catalog(self._programs, self._programs.catalog, runs, self._services.mcp, self._services.gate)
-            self._services.catalog = self._programs.catalog
+        equipment = self._equipping.equip(runs, self._store, self._clock, self._ids)
+        services = self._services
+        services.mcp, services.gate, services.sandbox = equipment.mcp, equipment.gate, equipment.sandbox
+        services.prompt_skills, services.calling = equipment.prompt_skills, equipment.calling
+        services.catalog = self._programs.catalog
         check_ids(self._programs.names(), runs.agent_id)
         return runs
 

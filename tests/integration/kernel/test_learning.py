@@ -9,10 +9,10 @@ import pytest
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.assistant.learning import NAME, run_id_of
 from holdfast.agents.registry import Registry
+from holdfast.equipping import add_memory
 from holdfast.errors import QueueFull
 from holdfast.execution.codec import decode_result
 from holdfast.model import Run, Status
-from holdfast.remembering import add_memory
 from holdfast.runs import Caller, StartRequest
 from holdfast.settings import Settings
 from holdfast.store.base import RunQuery, Started
