@@ -27,6 +27,9 @@ _OWN_MEMBERS: Final = frozenset({"type", "title", "status", "success", "detail",
 _AT_WORK: Final = "in_progress"
 _OUTCOME_UNKNOWN: Final = "outcome_unknown"
 
+# What a gateway answers in the server's place. Many do so in JSON, some of it in the shape of one of our APIs.
+_OF_GATEWAYS: Final = frozenset({502, 504})
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -45,12 +48,14 @@ class Answer:
         """
         try:
             return json.loads(self.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self.foreign() from None
 
     def foreign(self) -> ForeignAnswer:
         """The error that it is no answer of a Holdfast server's."""
         shown = self.content[:200].decode(errors="replace")
+        if (place := self.headers.get("location")) and 300 <= self.status_code < 400:
+            shown = f"it redirects to {place}, and redirects are not followed: give the client the address that answers"
         error = ForeignAnswer(
             f"the answer is not a Holdfast server's: {shown}",
             status_code=self.status_code,
@@ -64,14 +69,15 @@ def error_of(answer: Answer) -> ApiError:
     """The error that an answer stands for, whichever API it comes from."""
     try:
         body = json.loads(answer.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     found = _parts(body) if isinstance(body, dict) else None
     if found is None:
         return answer.foreign()
     code, message, details = found
     run_id, reason = details.get("run_id"), details.get("reason")
-    of_code = ApiError.by_code.get(code) or _of_status(answer.status_code, is_of_run=run_id is not None)
+    known = ApiError.by_code.get(code)
+    of_code = known or _of_status(answer.status_code, is_of_run=run_id is not None)
     if of_code is Conflict and reason == _AT_WORK:
         of_code = IdempotencyInProgress
     error = of_code(
@@ -84,6 +90,8 @@ def error_of(answer: Answer) -> ApiError:
     )
     if answer.status_code == 409 and reason in (_AT_WORK, _OUTCOME_UNKNOWN):
         error.is_passing = reason == _AT_WORK
+    elif known is None and run_id is None and answer.status_code in _OF_GATEWAYS:
+        error.is_passing = True
     return error
 
 
@@ -97,7 +105,8 @@ def _parts(body: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]] | None
     """Code, message and details of an error's body, by the shape of each API. None if it has none of them."""
     error = body.get("error")
     if isinstance(error, str) and "message" in body:  # Engine
-        return error, str(body["message"]), body.get("details") or {}
+        details = body.get("details")
+        return error, str(body["message"]), details if isinstance(details, dict) else {}
     if isinstance(body.get("code"), str):  # Runtime
         details = {name: value for name, value in body.items() if name not in _OWN_MEMBERS}
         return body["code"], str(body.get("detail", "")), details

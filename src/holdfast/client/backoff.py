@@ -55,7 +55,7 @@ def retry_after_seconds(value: str | None, *, now: datetime | None = None) -> fl
         return min(float(value[:9]), RETRY_AFTER_SECONDS_MAX)
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # numbers that no date has
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

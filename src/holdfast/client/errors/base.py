@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class ClientError(Exception):
-    """The root of what the clients raise."""
+    """The root of what the clients raise. Each can be copied, and sent to another process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are made anew from their text alone; most of ours take other arguments.
+        return self._made_again, (self.args, self.__dict__)
+
+    @classmethod
+    def _made_again(cls, args: tuple[Any, ...], fields: dict[str, Any]) -> Self:
+        error = cls.__new__(cls, *args)
+        error.__dict__.update(fields)
+        return error
 
 
 class ConnectionFailed(ClientError, ConnectionError):

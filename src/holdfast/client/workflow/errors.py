@@ -45,12 +45,18 @@ class WorkflowHTTPError(WorkflowError):
 
 
 class WorkflowTimeout(WorkflowError):
-    """Nobody waits any longer, but the run goes on, and so do its handlers. Await `run` again for its result."""
+    """
+    Nobody waits any longer, but the run goes on, and so do its handlers. Await `run` again for its result. (A handle belongs
+    to its process: in another one, and in a copy, it is None.)
+    """
 
     def __init__(self, task_id: int, run: WorkflowRun | Any, seconds: float) -> None:
         super().__init__(f"run {task_id} was not over after {seconds:g} s; it goes on: await the run again")
         self.task_id = task_id
         self.run = run
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._made_again, (self.args, {**self.__dict__, "run": None})
 
 
 class WorkflowConnectionError(WorkflowError, ConnectionError):
