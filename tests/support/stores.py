@@ -57,7 +57,7 @@ def new_postgres_store(postgres: PostgresServer) -> Iterator[dict[str, str]]:
     with ThreadPoolExecutor(1) as aside:
         name = aside.submit(asyncio.run, postgres.make_database()).result()
         yield {"HOLDFAST_STORE": postgres.url(name), "HOLDFAST_LEASE_SECONDS": LEASE_SECONDS}
-        aside.submit(asyncio.run, postgres.drop_database(name)).result()
+        aside.submit(asyncio.run, postgres.give_back(name)).result()
 
 
 def _settings(kind: str, request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:

@@ -68,7 +68,7 @@ class Places:
         await self.close()
         for database in self._databases.values():
             assert self._server is not None
-            await self._server.drop_database(database)
+            await self._server.give_back(database)
 
 
 @pytest.fixture
