@@ -419,11 +419,7 @@ class Context(Emitting):
                 await self._settle()
             # Behind every wait: a commit may be confirmed long after it took place, and the lease is over by then.
             await self._execution.make_sure_of_lease()
-        self._execution.step_began(opened)
-        self._writer.write(*opened.started_events(), mark=key, steps=[opened.row(self._execution.run.number)])
-        if at_most_once:
-            await self._writer.durable()
-            await self._execution.make_sure_of_lease()
+        await self._begin(opened)
         return opened
 
     async def _call_in_step(
@@ -485,8 +481,15 @@ class Context(Emitting):
         """For the kernel: begin the next attempt of a step."""
         await self._execution.make_sure_of_lease()
         opened.attempt += 1
+        await self._begin(opened)
+
+    async def _begin(self, opened: OpenStep) -> None:
+        """Write that an attempt begins. One of a step that is made at most once begins when that is on disk."""
         self._execution.step_began(opened)
         self._writer.write(*opened.started_events(), mark=opened.key, steps=[opened.row(self._execution.run.number)])
+        if opened.at_most_once:
+            await self._writer.durable()
+            await self._execution.make_sure_of_lease()
 
     async def fail_step(self, opened: OpenStep, exc: Exception, retry: Retry) -> None:
         """Note a failed attempt; after the last one, record the failure and raise it."""

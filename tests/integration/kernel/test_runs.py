@@ -537,6 +537,29 @@ async def test_an_at_most_once_step_in_flight_asks_whether_to_run_again(tmp_path
     assert ended.output == b'"paid by hand"'
 
 
+async def test_each_attempt_at_an_at_most_once_step_is_on_disk_before_it_is_made(tmp_path: Path) -> None:
+    on_disk: list[tuple[int, int]] = []  # bytes that are pending, and the attempt that the store knows
+
+    @agent("payer", restart="always")
+    async def payer(context: Context, input: Any) -> Any:
+        async def pay() -> str:
+            execution = context.execution
+            pending = execution.writer.size
+            (step,) = await it.store.steps(execution.run.number)
+            on_disk.append((pending, step.attempts))
+            if len(on_disk) < 3:
+                raise RuntimeError("not yet")
+            return "paid"
+
+        return await context.step("pay", pay, at_most_once=True, attempts=3, backoff_seconds=0.001)
+
+    async with kernel(tmp_path, payer) as it:
+        ended = await it.finished(await it.start("payer"))
+
+    assert ended.output == b'"paid"'
+    assert on_disk == [(0, 1), (0, 2), (0, 3)]
+
+
 async def test_a_clean_stop_hands_restartable_runs_over(tmp_path: Path) -> None:
     reached = asyncio.Event()
     go = asyncio.Event()
