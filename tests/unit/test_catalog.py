@@ -78,6 +78,9 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     write_agent(tmp_path, "served")
     (tmp_path / "agents" / "six").mkdir()
     write(tmp_path / "agents" / "seven" / "agent.json", "{")
+    write(tmp_path / "agents" / "eight.json", "{")
+    write(tmp_path / "agents" / "README.md", "Agents.")
+    write(tmp_path / "skills" / "flat.json", {"name": "flat"})
     write_skill(tmp_path, "No-Name")
     write_skill(tmp_path, "empty", None)
     write_tool(tmp_path, "t1", "platform", "nothing")
@@ -101,6 +104,8 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         "agents/served/agent.json": "served already",
         "agents/six/agent.json": "no file agents/six/agent.json",
         "agents/seven/agent.json": "truncated",
+        "agents/eight.json": "belongs into agents/eight/agent.json",
+        "skills/flat.json": "belongs into skills/flat/skill.json",
         "skills/No-Name/skill.json": "is no name",
         "skills/empty/skill.json": "prompt_path is missing",
         "tools/t1.json": "no platform tool 'nothing'",

@@ -137,10 +137,15 @@ class _Reading:
             return otherwise
 
     def _each(self, folder: str, file: str, read: Callable[[Path], T]) -> dict[str, T]:
-        """What is declared by a file of this name in each folder of a folder."""
+        """
+        What is declared by a file of this name in each folder of a folder. JSON that lies beside these folders would
+        declare nothing, whatever its author meant.
+        """
         found: dict[str, T] = {}
         for place in self._listed(self._root / folder):
             if not place.is_dir():
+                if place.suffix == ".json":
+                    self._wrong(place, f"declares nothing here; it belongs into {folder}/{place.stem}/{file}")
                 continue
             try:
                 found[place.name] = read(place / file)
