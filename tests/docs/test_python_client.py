@@ -15,7 +15,7 @@ from tests.support.server import KEY, running_server
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/guides/python-client.md").read_text()
-AGENT, FOLLOW, SYNC, REST, DISCARD, CHAT = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+AGENT, FOLLOW, SYNC, REST, DISCARD, CHAT, SKILL = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 
 def names_of(snippet: str) -> dict[str, Any]:
@@ -49,3 +49,9 @@ def test_the_guide_and_the_examples_as_printed(
         monkeypatch.setitem(chat, "input", lambda: "no")
         with chat["EngineClient"](server.url, KEY) as engine:
             assert chat["say"](engine, "chat", "Hello") == "Reading the invoice now. \nPay? \n"
+
+        assert names_of(SKILL)["shortened"](server.url, KEY, "It rains.") == "It rains."
+        assert capsys.readouterr().out.splitlines()[-1].startswith("analyze ")
+        skill = names_of((ROOT / "examples/clients/run_skill.py").read_text())
+        assert skill["main"](server.url, KEY, "my.skill", "It rains.") == {"result": "It rains."}
+        assert skill["main"](server.url, KEY, "nope", "It rains.") == "NOT_FOUND"
