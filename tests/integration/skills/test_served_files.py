@@ -109,6 +109,18 @@ def test_a_file_counts_without_a_restart_and_tells_what_is_wrong_with_it(tmp_pat
             assert answer.status_code == 404
         listed = {item["id"] for item in client.get("/v1/skills/list?limit=100").json()["skills"]}
 
+        waits = client.post("/v1/skills/notes.keep/execute", json={"inputs": {"text": "old"}}).json()
+        file = root / "skills/notes.keep.skill.yaml"
+        file.write_text(file.read_text().replace("STYLE", "other"))
+        while client.get("/v1/skills/notes.keep/describe").json()["steps"][0]["input"] != {"template": "other"}:
+            pass
+        later = client.post("/v1/skills/notes.keep/execute", json={"inputs": {"text": "new"}}).json()
+        styles = []
+        for run in (waits, later):
+            client.post(f"/v1/runs/{run['run_id']}/approve", json={})
+            styles.append(frames(client, f"/v1/runs/{run['run_id']}/stream")[-1]["outputs"]["style"])
+
+    assert styles == ["STYLE", "other"], "a run keeps the file that it began with"
     assert refused.status_code == 409
     (problem,) = [item for item in refused.json()["error"]["problems"] if item["severity"] == "error"]
     assert (problem["code"], problem["skill_id"], problem["step_id"]) == ("unknown_capability", "notes.keep", "keep")
