@@ -32,8 +32,9 @@ class Engine:
 
     def begin(self, message: str, task_id: str = "demo", **fields: Any) -> str:
         """Start a turn and leave when its first token or question is there; its id."""
+        headers = fields.pop("headers", {})
         body = {"task_id": task_id, "message": message, **fields}
-        with self.client.stream("POST", "/execute", json=body) as response:
+        with self.client.stream("POST", "/execute", json=body, headers=headers) as response:
             assert response.status_code == 200, response.read()
             for frame in events(response):
                 if frame.event not in ("thread_lifecycle", "heartbeat"):

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -158,6 +159,18 @@ def documented(url: str) -> Any:
         def replay(self, task_id: str, after: float = 0) -> Iterator[Any]:
             yield from ours.replay(task_id, after)
 
+        def hitl_respond(self, task_id: str, answer: str) -> dict[str, Any]:
+            return dict(ours.hitl_respond(task_id, answer))
+
+        def health(self) -> dict[str, Any]:
+            return dict(ours.health())
+
+        def memory_search(self, store: str, query: str, limit: int = 20) -> list[Any]:
+            return list(ours.memory_search(store, query, limit))
+
+        def feedback(self, task_id: str, feedback_type: str, **fields: Any) -> dict[str, Any]:
+            return dict(ours.feedback(task_id, feedback_type, **fields))
+
     return shape.ResilientStream, Filled(url, KEY)
 
 
@@ -168,16 +181,33 @@ CLIENTS = [example, pytest.param(documented, marks=needs_documented)]
 @pytest.mark.parametrize("client", CLIENTS)
 def test_cut_after_any_frame_the_union_is_the_journal(server: ServerProcess, engine: Engine, client: Any) -> None:
     for frames in itertools.count():
-        task_id = uuid.uuid4().hex
-        with cutting(server.port, frames) as proxy:
-            stream_class, engine_client = client(proxy.url)
-            with contextlib.closing(engine_client):
-                found = list(stream_class(engine_client, "Count to 12.", task_id))
-        assert found == datas(engine.replay(task_id=task_id))
-        assert found[-1]["phase"] == "completed"
-        if proxy.connections == 1:  # it was never cut: every place behind a frame has had its turn
-            assert frames >= len(found)
+        if not cut_after(frames, "Count to 12.", server, engine, client):  # every place had its turn
             break
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_cut_after_each_of_two_hundred_frames_the_union_is_the_journal(
+    server: ServerProcess, engine: Engine, client: Any
+) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        cuts = list(pool.map(lambda frames: cut_after(frames, "Count to 200.", server, engine, client), range(201)))
+
+    assert all(cuts)
+
+
+def cut_after(frames: int, message: str, server: ServerProcess, engine: Engine, client: Any) -> bool:
+    """Read a turn that is cut there; whether there was so much of it that it was cut at all."""
+    task_id = uuid.uuid4().hex
+    with cutting(server.port, frames) as proxy:
+        stream_class, engine_client = client(proxy.url)
+        with contextlib.closing(engine_client):
+            found = list(stream_class(engine_client, message, task_id))
+    assert found == datas(engine.replay(task_id=task_id))
+    assert found[-1]["phase"] == "completed"
+    assert proxy.connections > 1 or frames >= len(found)
+    return proxy.connections > 1
 
 
 @pytest.mark.slow

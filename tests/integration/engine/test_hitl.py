@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.integration.engine.support import AGENTS, Engine
-from tests.support.server import ServerProcess, running_server
+from tests.support.server import running_server
 
 
 def pending(engine: Engine, task_id: str) -> list[dict[str, Any]]:
@@ -145,19 +145,18 @@ def test_a_conflict_about_a_permission_is_told_in_words(engine: Engine, task_id:
 
 
 @pytest.mark.slow
-def test_of_many_different_answers_at_once_one_wins(engine: Engine, server: ServerProcess, task_id: str) -> None:
+def test_of_many_different_answers_at_once_one_wins(engine: Engine, task_id: str) -> None:
     request_id = ask(engine, task_id)["request_id"]
-    barrier = threading.Barrier(30)
+    barrier = threading.Barrier(50)
 
     def give(number: int) -> int:
-        with server.client() as client:
-            barrier.wait()
-            return Engine(client).respond(task_id, f"answer {number}", request_id=request_id).status_code
+        barrier.wait()
+        return engine.respond(task_id, f"answer {number}", request_id=request_id).status_code
 
-    with ThreadPoolExecutor(30) as pool:
-        statuses = sorted(pool.map(give, range(30)))
+    with ThreadPoolExecutor(50) as pool:  # each of them has a connection of its own
+        statuses = sorted(pool.map(give, range(50)))
 
-    assert statuses == [200] + [409] * 29
+    assert statuses == [200] + [409] * 49
 
 
 def test_several_pending_requests_have_to_be_named(engine: Engine, task_id: str) -> None:
@@ -243,15 +242,31 @@ def test_a_key_that_repeats_an_answer_gets_the_first_reply(engine: Engine, task_
 
 
 @pytest.mark.slow
-def test_an_answer_after_a_crash_resumes_the_turn(own_store: dict[str, str], tmp_path: Path) -> None:
+def test_after_a_kill_answers_resume_turns_and_tasks_become_free(own_store: dict[str, str], tmp_path: Path) -> None:
+    """Checks 7, 8 and 23: one turn waits and one runs; neither is stale, and a repeated call is not a second turn."""
+    gate, headers = tmp_path / "gate", {"Idempotency-Key": "busy"}
+    busy: dict[str, Any] = {"message": str(gate), "agent": "gated", "headers": headers}
     with running_server(tmp_path, agents=AGENTS, environment=own_store) as server, server.client() as client:
-        request = ask(Engine(client), "t", question="Still there?")
+        engine = Engine(client)
+        request = ask(engine, "asks", question="Still there?")
+        begun = engine.begin(task_id="busy", **busy)
+        refused = [error(engine.post("/execute", {"task_id": task, "message": "x"})) for task in ("asks", "busy")]
         server.kill()
     with running_server(tmp_path, agents=AGENTS, environment=own_store) as server, server.client() as client:
         engine = Engine(client)
-        assert pending(engine, "t") == [request]
-        assert engine.respond("t", "yes").status_code == 200
-        found = engine.replay(task_id="t")
+        assert pending(engine, "asks") == [request]
+        assert engine.respond("asks", "yes").status_code == 200
+        found = engine.replay(task_id="asks")
+        gate.touch()
+        repeated = engine.execute(task_id="busy", **busy)
+        again = [engine.execute("x", task, agent="say") for task in ("asks", "busy")]
+        turns = client.get("/tasks/busy").json()["turns"]
 
+    assert refused == [(409, "HITL_REQUIRED"), (409, "TASK_BUSY")]
     assert [frame.data["sequence"] for frame in found] == list(range(len(found)))
     assert found[-1].data["output"] == "yes"
+    assert {frame.data["turn_id"] for frame in repeated} == {begun}
+    assert repeated[-1].data["output"] == "beforeafter"
+    assert "restarted" in [frame.event for frame in repeated]
+    assert [frames[-1].data["phase"] for frames in again] == ["completed"] * 2
+    assert len(turns) == 2
