@@ -31,7 +31,7 @@ def test_the_tests_of_the_page_pass_in_an_empty_project(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{sum(code.count('async def test_') for _, code in files)} passed" in done.stdout
-    assert len(files) == 4
+    assert len(files) == 5
 
 
 def test_every_public_name_is_on_the_page_and_has_a_docstring() -> None:

@@ -21,8 +21,9 @@ async def word(context: Context, input: dict[str, Any]) -> str:
 
 @agent("gated", restart="always")
 async def gated(context: Context, input: dict[str, Any]) -> str:
-    """A word, then nothing until the file that the message names exists, then another."""
+    """A word, then nothing until the file that the message names exists, then another. `.in` behind its name: it waits."""
     await context.token("before")
+    Path(input["message"] + ".in").touch()  # noqa: ASYNC240  # the test looks for it
     while not Path(input["message"]).exists():  # noqa: ASYNC110, ASYNC240  # the test makes it
         await asyncio.sleep(0.01)
     await context.token("after")

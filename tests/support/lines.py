@@ -19,7 +19,7 @@ from tests.support.server import KEY, ServerProcess, start_server
 from tests.support.until import until
 
 # Heartbeats, a tenth of a second apart.
-DAY: Final = 20
+DAY: Final = 15
 
 
 class Line(Protocol):
@@ -196,7 +196,7 @@ class RealLine:
     pass, which is longer than a client takes silence for.
     """
 
-    heartbeat_seconds = 1.0
+    heartbeat_seconds = 0.7
 
     def __init__(self, server: RealServer, proxy: FaultyProxy) -> None:
         self.server, self.proxy = server, proxy

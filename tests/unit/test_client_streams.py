@@ -12,6 +12,7 @@ import pytest
 
 from holdfast.client.errors import (
     AgentFailed,
+    ClientClosed,
     ConnectionFailed,
     DeadlineExceeded,
     ForeignAnswer,
@@ -394,3 +395,29 @@ async def test_text_of_events_by_name_and_by_key() -> None:
     assert (token.agent, "agent" in token, token.get("agent", "?"), token["agent"]) == (None, False, "?", None)
     with pytest.raises(KeyError):
         token["nothing"]
+
+
+async def test_what_waits_to_be_tried_again_ends_with_its_client() -> None:
+    """A call between two tries, and a stream between two connections: neither reaches for the server again."""
+    wire = Wire(otherwise=lambda _: Unreachable())
+    client, _ = client_of(wire)
+    waits = asyncio.Event()
+
+    async def sleep(_: float) -> None:
+        waits.set()
+        await closed.wait()
+
+    for work in (lambda: client.start({}), lambda: read(client)):
+        closed = asyncio.Event()
+        client._http.sleep = sleep
+        waits.clear()
+        wire.asked.clear()
+        working = asyncio.ensure_future(work())
+        await waits.wait()
+
+        await client.aclose()
+        closed.set()
+
+        with pytest.raises(ClientClosed):
+            await working
+        assert len(wire.asked) == 1

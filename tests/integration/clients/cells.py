@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
-from holdfast.client import AsyncEngineClient, AsyncEventStream, AsyncRunsClient, EngineClient, RunsClient
-from holdfast.client.engine import TextDelta
-from holdfast.client.runtime import Token
+from holdfast.client import (
+    AsyncEngineClient,
+    AsyncEventStream,
+    AsyncRunsClient,
+    AsyncSkillsClient,
+    EngineClient,
+    RunsClient,
+    SkillsClient,
+    engine,
+    runtime,
+    skills,
+)
 from tests.support.lines import Line
 from tests.support.twins import Awaited, AwaitedStream
 
 
 class Kind(Protocol):
-    """What tells the clients of the APIs apart."""
+    """What tells the clients of the APIs apart. `agent` is one of `fault_agents`, or what does the same in this API."""
 
     twins: tuple[Any, Any]
     """The async client and the sync one."""
 
     def start(self, client: Any, agent: str, message: str, **more: Any) -> Any:
         """The stream of a new run of an agent."""
+        ...
+
+    async def call(self, client: Any, agent: str, message: str) -> Any:
+        """What a new run comes to, by the call that waits for it."""
         ...
 
     def follow(self, client: Any, run_id: str, **more: Any) -> Any:
@@ -32,37 +46,54 @@ class Kind(Protocol):
         """The piece of the answer that an event brings, if it brings one."""
         ...
 
+    def output(self, agent: str, message: str) -> Any:
+        """What a run of this agent comes to."""
+        ...
+
+    def asks(self, event: Any) -> bool:
+        """Whether the run waits for an answer from this event on."""
+        ...
+
     async def cancel(self, client: Any, event: Any) -> None:
         """Cancel the run of this event."""
         ...
 
-    async def answer(self, client: Any, event: Any, text: str) -> None:
-        """Answer the question that an event asks."""
+    async def answer(self, client: Any, event: Any) -> None:
+        """Answer what an event asks: yes."""
         ...
 
 
 class OfRuns:
     """The Runtime API."""
 
-    twins = (AsyncRunsClient, RunsClient)
+    twins: tuple[Any, Any] = (AsyncRunsClient, RunsClient)
 
     def start(self, client: Any, agent: str, message: str, **more: Any) -> Any:
         return client.stream({"message": message}, agent=agent, **more)
+
+    async def call(self, client: Any, agent: str, message: str) -> Any:
+        return (await client.invoke({"message": message}, agent=agent)).output
 
     def follow(self, client: Any, run_id: str, **more: Any) -> Any:
         return client.events(run_id, **more)
 
     def text(self, event: Any) -> str:
-        return event.content if isinstance(event, Token) else ""
+        return event.content if isinstance(event, runtime.Token) else ""
+
+    def output(self, agent: str, message: str) -> Any:
+        return {"word": "é", "gated": "beforeafter", "ask": "yes", "pour": message}[agent]
+
+    def asks(self, event: Any) -> bool:
+        return isinstance(event, runtime.Interrupt)
 
     async def cancel(self, client: Any, event: Any) -> None:
         await client.cancel(event.run_id)
 
-    async def answer(self, client: Any, event: Any, text: str) -> None:
-        await client.answer(event.run_id, event.interrupt_id, text)
+    async def answer(self, client: Any, event: Any) -> None:
+        await client.answer(event.run_id, event.interrupt_id, "yes")
 
 
-class OfEngine:
+class OfEngine(OfRuns):
     """The Engine API. A run is a turn of a task of its own."""
 
     twins = (AsyncEngineClient, EngineClient)
@@ -70,20 +101,60 @@ class OfEngine:
     def start(self, client: Any, agent: str, message: str, **more: Any) -> Any:
         return client.stream(message, f"task-{uuid.uuid4().hex[:8]}", agent=agent, **more)
 
+    async def call(self, client: Any, agent: str, message: str) -> Any:
+        return await self.start(client, agent, message).result()
+
     def follow(self, client: Any, run_id: str, **more: Any) -> Any:
         return client.replay(turn_id=run_id, **more)
 
     def text(self, event: Any) -> str:
-        return event.text if isinstance(event, TextDelta) else ""
+        return event.text if isinstance(event, engine.TextDelta) else ""
+
+    def asks(self, event: Any) -> bool:
+        return isinstance(event, engine.HitlRequest)
 
     async def cancel(self, client: Any, event: Any) -> None:
         await client.cancel(event.task_id)
 
-    async def answer(self, client: Any, event: Any, text: str) -> None:
-        await client.hitl_respond(event.task_id, text, request_id=event.request_id)
+    async def answer(self, client: Any, event: Any) -> None:
+        await client.hitl_respond(event.task_id, "yes", request_id=event.request_id)
 
 
-KINDS: dict[str, Kind] = {"runs": OfRuns(), "engine": OfEngine()}
+class OfSkills(OfRuns):
+    """The Skills API, with skills that do what the agents do."""
+
+    twins = (AsyncSkillsClient, SkillsClient)
+
+    def start(self, client: Any, agent: str, message: str, **more: Any) -> Any:
+        return client.stream(*self._skill(agent, message), **more)
+
+    async def call(self, client: Any, agent: str, message: str) -> Any:
+        return (await client.execute(*self._skill(agent, message))).outputs
+
+    def _skill(self, agent: str, message: str) -> tuple[str, dict[str, Any]]:
+        if agent == "pour":
+            return "client.pours", {"n": int(message)}
+        inputs: dict[str, tuple[str, dict[str, Any]]] = {
+            "word": ("client.counts", {"n": 1}),
+            "gated": ("client.waits", {"gate": message}),
+            "ask": ("client.asks", {"text": message}),
+        }
+        return inputs[agent]
+
+    def text(self, event: Any) -> str:
+        return event.content if isinstance(event, skills.Token) else ""
+
+    def output(self, agent: str, message: str) -> Any:
+        return {"result": message} if agent == "ask" else {"text": "1" if agent == "word" else message}
+
+    def asks(self, event: Any) -> bool:
+        return isinstance(event, skills.Interrupt)
+
+    async def answer(self, client: Any, event: Any) -> None:
+        await client.approve(event.run_id)
+
+
+KINDS: dict[str, Kind] = {"runs": OfRuns(), "engine": OfEngine(), "skills": OfSkills()}
 
 
 class Cell:
@@ -114,6 +185,25 @@ class Cell:
             http = client._http
         http.sleep = self._sleep
         return Awaited(client) if self.is_sync else client
+
+    async def until_text(self, stream: Any) -> list[Any]:
+        """The events up to the first that brings a piece of the answer."""
+        return await self._until(stream, self.kind.text)
+
+    async def until_question(self, stream: Any) -> list[Any]:
+        """The events up to one that asks."""
+        return await self._until(stream, self.kind.asks)
+
+    async def _until(self, stream: Any, is_it: Callable[[Any], Any]) -> list[Any]:
+        events = [await anext(stream)]
+        while not is_it(events[-1]):
+            events.append(await anext(stream))
+        return events
+
+    def assert_whole(self, events: list[Any], text: str) -> None:
+        """Each event is there once, in order, and they say this text."""
+        assert [event.sequence for event in events] == list(range(len(events)))
+        assert "".join(self.kind.text(event) for event in events) == text
 
     async def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)

@@ -22,13 +22,25 @@ from holdfast.testing import FakeServer
 from tests.integration.clients.cells import KINDS, Cell, all_of, is_reading, silence_of
 from tests.support import fault_agents
 from tests.support.lines import RealLine, RealServer, line_to
+from tests.support.served_skills import SKILL_ROOT
 from tests.support.until import until
 
-SETTINGS = {"HOLDFAST_HEARTBEAT_SECONDS": "0.1", "HOLDFAST_AGENT": "gated"}
+SETTINGS = {
+    "HOLDFAST_HEARTBEAT_SECONDS": "0.1",
+    "HOLDFAST_AGENT": "gated",
+    "HOLDFAST_SKILLS_ROOTS": str(SKILL_ROOT),
+}
 CELLS = list(itertools.product(("fake", "real"), ("async", "sync"), KINDS))
 
 # Every so many-th byte is cut, from another one on each day; the campaign (mark `faults`) cuts at all of them.
-STRIDES = {("fake", "async"): 1, ("fake", "sync"): 17, ("real", "async"): 29, ("real", "sync"): 43}
+STRIDES = {
+    ("fake", "async", "runs"): 1,
+    ("fake", "async", "engine"): 1,
+    ("fake", "async", "skills"): 5,  # twice as long, and at every byte in tests/unit/test_client_skills.py
+    **{("fake", "sync", kind): 17 for kind in KINDS},
+    **{("real", "async", kind): 29 for kind in KINDS},
+    **{("real", "sync", kind): 43 for kind in KINDS},
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +67,8 @@ async def cell(request: pytest.FixtureRequest) -> AsyncIterator[Cell]:
         assert line.faults_left == 0
 
 
-def _stride(request: pytest.FixtureRequest) -> int:
-    server, form, _ = request.node.callspec.params["cell"]
-    return STRIDES[server, form]
-
-
 async def test_where_a_stream_is_cut_changes_nothing(cell: Cell, request: pytest.FixtureRequest) -> None:
-    stride = _stride(request)
+    stride = STRIDES[request.node.callspec.params["cell"]]
 
     await _cut_at(cell, datetime.now(UTC).toordinal() % stride, stride)
 
@@ -87,7 +94,8 @@ async def _cut_at(cell: Cell, first: int, stride: int) -> None:
         if cell.line.requests == before + 1:  # the answer was not that long
             break
     assert after_bytes > 600, "the answer is shorter than any that is one"
-    assert (output, len(events)) == ("é", 3)
+    assert output == cell.kind.output("word", "?")
+    assert [event.sequence for event in events] == list(range(len(events)))
 
 
 async def test_a_start_that_is_cut_is_made_once(cell: Cell) -> None:
@@ -99,27 +107,32 @@ async def test_a_start_that_is_cut_is_made_once(cell: Cell) -> None:
 
         events = await all_of(stream)
 
-        assert [event.sequence for event in events] == [0, 1, 2]
+        assert [event.sequence for event in events] == list(range(len(events)))
         assert await all_of(cell.kind.follow(client, stream.run_id)) == events
 
 
-async def test_a_server_that_is_killed_goes_on_with_the_stream(cell: Cell, tmp_path: Path) -> None:
+async def test_a_server_that_is_killed_goes_on_with_what_is_read_and_waited_for(cell: Cell, tmp_path: Path) -> None:
     """What was said before is void and told so; what the valid events say is whole."""
-    gate = tmp_path / "gate"
+    gate, other = tmp_path / "gate", tmp_path / "other"
     void: list[tuple[str, int, int]] = []
     client = await cell.client()
     stream = cell.kind.start(client, "gated", str(gate), on_discard=lambda *what: void.append(what))
-    events = [await anext(stream), await anext(stream)]
+    events = await cell.until_text(stream)
+    called = asyncio.ensure_future(cell.kind.call(client, "gated", str(other)))
+    await until(Path(f"{other}.in").exists)
     cell.wait_seconds_max = 0.01
 
     await cell.line.restart()
     gate.touch()
+    other.touch()
     events += await all_of(stream)
 
-    assert [event.sequence for event in events] == list(range(len(events)))
-    assert void == [(stream.run_id, 1, 1)]
-    assert "".join(cell.kind.text(event) for event in events[2:]) == "beforeafter"
-    assert await stream.result() == "beforeafter"
+    assert await called == cell.kind.output("gated", str(other))
+    cell.assert_whole(events, "beforebeforeafter")
+    voided = {(run_id, number) for run_id, first, last in void for number in range(first, last + 1)}
+    valid = [event for event in events if (stream.run_id, event.sequence) not in voided]
+    assert "".join(cell.kind.text(event) for event in valid) == "beforeafter"
+    assert await stream.result() == cell.kind.output("gated", str(gate))
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])
@@ -131,7 +144,7 @@ async def test_a_refusal_is_waited_for_in_the_place_of_a_start_and_of_a_resumpti
     cell.line.refuse(status, retry_after=7)
     cell.line.refuse(status)
     stream = cell.kind.start(client, "gated", str(gate))
-    events = [await anext(stream), await anext(stream)]
+    events = await cell.until_text(stream)
     assert cell.slept[0] == 7.0, "Retry-After"
     assert 0 < cell.slept[1] < 7.0
     cell.slept.clear()
@@ -142,7 +155,7 @@ async def test_a_refusal_is_waited_for_in_the_place_of_a_start_and_of_a_resumpti
     gate.touch()
     events += await all_of(stream)
 
-    assert [event.sequence for event in events] == [0, 1, 2, 3]
+    cell.assert_whole(events, "beforeafter")
     assert 11.0 in cell.slept
 
 
@@ -169,7 +182,7 @@ async def test_a_connection_that_says_nothing_is_left_within_two_heartbeats(cell
     stream = cell.kind.start(client, "gated", str(gate))
     events = await all_of(stream)
 
-    assert [event.sequence for event in events] == [0, 1, 2, 3]
+    cell.assert_whole(events, "beforeafter")
     assert 0.2 < silence_of(stream) < 0.4
     assert 0.2 < time.monotonic() - began < 10
 
@@ -177,13 +190,13 @@ async def test_a_connection_that_says_nothing_is_left_within_two_heartbeats(cell
 async def test_a_run_that_another_client_cancels_ends_as_cancelled(cell: Cell, tmp_path: Path) -> None:
     client, other = await cell.client(), await cell.client()
     stream = cell.kind.start(client, "gated", str(tmp_path / "gate"))
-    events = [await anext(stream), await anext(stream)]
+    events = await cell.until_text(stream)
 
     cell.line.drop()
     await cell.kind.cancel(other, events[0])
     events += await all_of(stream)
 
-    assert [event.sequence for event in events] == [0, 1, 2]
+    cell.assert_whole(events, "before")
     with pytest.raises(RunCancelled):
         await stream.result()
 
@@ -193,7 +206,7 @@ async def test_who_stops_reading_leaves_nothing_open_and_the_run_goes_on(cell: C
     gate = tmp_path / "gate"
     client, tasks = await cell.client(), asyncio.all_tasks()
     stream = cell.kind.start(client, "gated", str(gate))
-    events = [await anext(stream), await anext(stream)]
+    events = await cell.until_text(stream)
 
     if cell.is_sync:
         async with stream:
@@ -208,7 +221,8 @@ async def test_who_stops_reading_leaves_nothing_open_and_the_run_goes_on(cell: C
     assert asyncio.all_tasks() == tasks
     gate.touch()
     whole = await all_of(cell.kind.follow(await cell.client(), stream.run_id))
-    assert ([event.sequence for event in whole], whole[:2]) == ([0, 1, 2, 3], events)
+    cell.assert_whole(whole, "beforeafter")
+    assert whole[: len(events)] == events
 
 
 async def test_a_client_that_is_closed_ends_what_is_read_by_it(cell: Cell, tmp_path: Path) -> None:
@@ -217,7 +231,7 @@ async def test_a_client_that_is_closed_ends_what_is_read_by_it(cell: Cell, tmp_p
     gate = tmp_path / "gate"
     client = await cell.client()
     waiting = cell.kind.start(client, "gated", str(gate))
-    events = [await anext(waiting), await anext(waiting)]
+    events = await cell.until_text(waiting)
     still = cell.kind.follow(client, waiting.run_id)
     assert await anext(still) == events[0]
     reading = asyncio.ensure_future(anext(waiting))
@@ -232,7 +246,8 @@ async def test_a_client_that_is_closed_ends_what_is_read_by_it(cell: Cell, tmp_p
     with pytest.raises(ClientClosed):
         await all_of(still)
     gate.touch()
-    assert await cell.kind.follow(await cell.client(), waiting.run_id).result() == "beforeafter"
+    after = cell.kind.follow(await cell.client(), waiting.run_id)
+    assert await after.result() == cell.kind.output("gated", str(gate))
 
 
 async def test_a_reader_that_pauses_holds_nothing_up_and_nothing_in_memory(cell: Cell) -> None:
@@ -241,13 +256,12 @@ async def test_a_reader_that_pauses_holds_nothing_up_and_nothing_in_memory(cell:
     stream = cell.kind.start(client, "pour", "600")
     events = [await anext(stream)]
 
-    assert await cell.kind.follow(await cell.client(), stream.run_id).result() == "600"
+    assert await cell.kind.follow(await cell.client(), stream.run_id).result() == cell.kind.output("pour", "600")
 
     assert cell.line.carried(1) > 2_400_000
     assert cell.line.carried(0) < 1_000_000, "what its sockets hold, and no more"
     events += await all_of(stream)
-    assert [event.sequence for event in events] == list(range(602))
-    assert [cell.kind.text(event) for event in events[1:-1]] == [f"{n} {fault_agents.PIECE}" for n in range(600)]
+    cell.assert_whole(events, "".join(f"{number} {fault_agents.PIECE}" for number in range(600)))
 
 
 async def test_two_clients_see_the_same_of_one_run(cell: Cell, tmp_path: Path) -> None:
@@ -255,7 +269,7 @@ async def test_two_clients_see_the_same_of_one_run(cell: Cell, tmp_path: Path) -
     gate = tmp_path / "gate"
     client, other = await cell.client(), await cell.client()
     first = cell.kind.start(client, "gated", str(gate))
-    seen = [await anext(first), await anext(first)]
+    seen = await cell.until_text(first)
     second = cell.kind.follow(other, first.run_id)
     also = [await anext(second)]
 
@@ -263,9 +277,9 @@ async def test_two_clients_see_the_same_of_one_run(cell: Cell, tmp_path: Path) -
     gate.touch()
     rest, others = await asyncio.gather(all_of(first), all_of(second))
 
-    assert [event.sequence for event in seen + rest] == [0, 1, 2, 3]
+    cell.assert_whole(seen + rest, "beforeafter")
     assert also + others == seen + rest == await all_of(cell.kind.follow(client, first.run_id))
-    assert await first.result() == await second.result() == "beforeafter"
+    assert await first.result() == await second.result() == cell.kind.output("gated", str(gate))
 
 
 async def test_a_day_of_silence_is_no_end(cell: Cell) -> None:
@@ -275,17 +289,17 @@ async def test_a_day_of_silence_is_no_end(cell: Cell) -> None:
     """
     client = await cell.client(heartbeat_seconds=cell.line.heartbeat_seconds)
     stream = cell.kind.start(client, "ask", "?")
-    events = [await anext(stream), await anext(stream)]
+    events = await cell.until_question(stream)
     reading = asyncio.ensure_future(all_of(stream))
 
     await cell.line.pass_a_day()
 
     assert cell.line.requests == (1 if isinstance(cell.line, RealLine) else 5)
-    await cell.kind.answer(await cell.client(), events[1], "yes")
-    events += await reading
-    assert [event.sequence for event in events] == [0, 1, 2, 3]
-    assert await stream.result() == "yes"
-    assert (_time(events[2]) - _time(events[1])) > (1 if isinstance(cell.line, RealLine) else 24 * 3600)
+    await cell.kind.answer(await cell.client(), events[-1])
+    rest = await reading
+    cell.assert_whole(events + rest, "")
+    assert await stream.result() == cell.kind.output("ask", "?")
+    assert _time(rest[0]) - _time(events[-1]) > (1 if isinstance(cell.line, RealLine) else 24 * 3600)
 
 
 def _time(event: Any) -> float:

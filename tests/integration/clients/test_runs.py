@@ -187,19 +187,3 @@ async def test_a_key_that_is_not_known_is_told_by_its_code(server: Any) -> None:
         with pytest.raises(Unauthenticated) as told:
             await client.invoke({})
     assert told.value.status_code == 401
-
-
-async def test_two_readers_of_one_run_see_the_same(runs: Any, tmp_path: Path) -> None:
-    """One that was there from the start, and one that comes in the middle; both see the run to its end."""
-    gate = tmp_path / "gate"
-    stream = runs.stream({"gate": str(gate)}, agent="gated")
-    seen = [await anext(stream), await anext(stream)]
-    late = runs.events(stream.run_id)
-    also = [await anext(late), await anext(late)]
-    gate.touch()
-
-    seen += [event async for event in stream]
-    also += [event async for event in late]
-
-    assert seen == also
-    assert [event.sequence for event in seen] == [0, 1, 2, 3]

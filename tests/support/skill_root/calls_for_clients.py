@@ -16,9 +16,17 @@ async def count(n: int, context: Any) -> str:
     return str(n)
 
 
+async def pour(n: int, context: Any) -> str:
+    """`n` tokens of four kilobytes."""
+    for number in range(n):
+        await context.token(f"{number} {'x' * 4000}")
+    return str(n)
+
+
 async def gated(gate: str, context: Any) -> str:
-    """A token, then nothing until the file `gate` exists, then another token."""
+    """A token, then nothing until the file `gate` exists, then another token. `.in` behind its name: it waits."""
     await context.token("before")
+    Path(gate + ".in").touch()  # noqa: ASYNC240  # another process looks for it
     while not Path(gate).exists():  # noqa: ASYNC110, ASYNC240  # another process opens it
         await asyncio.sleep(0.01)
     await context.token("after")
