@@ -104,7 +104,7 @@ class AsyncEventStream(Generic[E]):
         Read to the end, and return what the run came to.
 
         Raises:
-            RunFailed: the run failed, or was cancelled.
+            RunFailed: the run failed, or was cancelled. A skill's run has the error of its code, of whatever branch.
         """
         while await self.batch():
             pass

@@ -28,6 +28,7 @@ from holdfast.client.skills import (
     Done,
     Interrupt,
     InterruptResolved,
+    Restarted,
     SkillCompleted,
     SkillStart,
     StepCompleted,
@@ -35,6 +36,9 @@ from holdfast.client.skills import (
     StepStart,
     Token,
 )
+from holdfast.testing import FakeServer
+from tests.support.served_skills import SKILL_ROOT
+from tests.support.until import until
 
 STREAMED = [SkillStart, StepStart, Token, Token, StepCompleted, SkillCompleted, Done]
 
@@ -283,3 +287,37 @@ async def test_two_readers_of_one_run_see_the_same(skills: Any, tmp_path: Path) 
 
     assert seen == also
     assert [event.sequence for event in seen] == list(range(len(STREAMED)))
+
+
+async def test_an_execution_outlives_its_server_and_is_one_run(tmp_path: Path) -> None:
+    """The server dies while somebody waits for the outputs, and somebody else reads along."""
+    gate, void = tmp_path / "gate", list[tuple[int, int]]()
+    async with (
+        FakeServer(settings={"HOLDFAST_SKILLS_ROOTS": str(SKILL_ROOT)}) as server,
+        AsyncSkillsClient(server.url, server.key, transport=server.transport()) as client,
+    ):
+        executing = asyncio.ensure_future(client.execute("client.waits", {"gate": str(gate)}))
+        client._http.sleep = lambda _: asyncio.sleep(0.01)  # a wait for `retry:` would be two seconds
+        run_id = await until(lambda: _first(client))
+        reading = client.events(run_id, on_discard=lambda _, first, last: void.append((first, last)))
+        seen = [await anext(reading), await anext(reading), await anext(reading)]
+
+        await asyncio.to_thread(server.restart)
+        gate.touch()
+        done = await executing
+        seen += [event async for event in reading]
+
+        assert (done.run_id, done.outputs) == (run_id, {"text": str(gate)})
+        assert len((await client.runs()).runs) == 1
+    again = next(event for event in seen if isinstance(event, StepStart) and event.attempt == 2)
+    assert again.data is not None
+    assert again.data.reason == "restart"
+    assert [type(event) for event in seen[:4]] == [SkillStart, StepStart, Token, Restarted]
+    assert void == [(1, 2)]
+    assert [event.sequence for event in seen] == list(range(len(seen)))
+
+
+async def _first(client: AsyncSkillsClient) -> str | None:
+    """The run that there is."""
+    found = (await client.runs()).runs
+    return found[0].run_id if found else None
