@@ -26,7 +26,7 @@ run: setup ## start the server on SQLite with the built-in assistant; the first 
 test bench faults: export PYTHONDONTWRITEBYTECODE :=
 
 test: setup ## all tests except the long fault campaigns; ARGS="-k name" narrows them
-	@$(bin)/pytest -n 4 --dist loadfile -m "not faults" $(ARGS)
+	@$(bin)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not faults" $(ARGS)
 
 check: setup ## format, lint, types, layers, generated files: changes nothing
 	$(bin)/ruff format --check .
