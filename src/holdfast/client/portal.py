@@ -3,35 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
+import contextlib
+import os
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+# So long an interrupted call waits for its work to let go of what it has open. It takes some steps of the loop.
+ENDING_SECONDS: Final = 5.0
 
 
 class Portal:
     """Carries out async work for threads without a loop. Started with the first call, gone with the process."""
 
     def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: _Thread | None = None
         self._starting = threading.Lock()
+        _portals.add(self)
 
     def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """
-        What the work comes to, or raises. Interrupting the wait (as by Ctrl-C) cancels the work.
+        What the work comes to, or raises. Interrupting the wait (as by Ctrl-C) cancels the work, and waits for its end.
 
         Raises:
             RuntimeError: it is called in the loop's own thread, which would wait for itself.
         """
-        loop = self._running()
-        if threading.current_thread() is self._thread:
-            raise RuntimeError("a sync client was called on its own event loop: use the async client in async handlers")
-        future = asyncio.run_coroutine_threadsafe(work(), loop)
+        done: concurrent.futures.Future[T] = concurrent.futures.Future()
+        loop: asyncio.AbstractEventLoop | None = None
+        task: asyncio.Task[T] | None = None
+
+        def begin() -> None:
+            nonlocal task
+            task = asyncio.get_running_loop().create_task(work())
+            task.add_done_callback(lambda task: _tell(task, done))
+
+        def cancel() -> None:
+            if task is not None:
+                task.cancel()
+            elif done.cancel():  # interrupted before it was begun
+                done.set_running_or_notify_cancel()
+
         try:
-            return future.result()
+            # Under the lock, so that what is begun here is there when `close` ends everything.
+            with self._starting:
+                if self._thread is None:
+                    self._thread = _Thread()
+                elif threading.current_thread() is self._thread:
+                    raise RuntimeError(
+                        "a sync client was called on its own event loop: use the async client in async handlers"
+                    )
+                loop = self._thread.loop
+                loop.call_soon_threadsafe(begin)
+            return done.result()
         except BaseException:
-            future.cancel()
+            if loop is not None and not done.done():
+                with contextlib.suppress(RuntimeError):  # the loop was ended meanwhile, and the work with it
+                    loop.call_soon_threadsafe(cancel)
+                concurrent.futures.wait([done], ENDING_SECONDS)
             raise
 
     def make(self, make: Callable[[], T]) -> T:
@@ -48,20 +80,49 @@ class Portal:
         call starts another loop.
         """
         with self._starting:
-            loop, self._loop = self._loop, None
-        if loop is not None:
-            asyncio.run_coroutine_threadsafe(_ended(), loop).result()
-            loop.call_soon_threadsafe(loop.stop)
-            self._thread.join()
-            loop.close()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.end()
 
-    def _running(self) -> asyncio.AbstractEventLoop:
-        with self._starting:
-            if self._loop is None:
-                loop = self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=loop.run_forever, name="holdfast client", daemon=True)
-                self._thread.start()
-            return self._loop
+    def forget(self) -> None:
+        """In a process that was forked: there is no thread here, and the lock may be held for ever."""
+        if self._thread is not None:
+            _of_parents.append(self._thread)
+        self._thread, self._starting = None, threading.Lock()
+
+
+class _Thread(threading.Thread):
+    """A thread with its event loop."""
+
+    def __init__(self) -> None:
+        super().__init__(name="holdfast client", daemon=True)
+        self.loop = asyncio.new_event_loop()
+        self._is_ending = False
+        self.start()
+
+    def run(self) -> None:
+        while not self._is_ending:
+            # What a task raises of this kind, its caller is told, in his own thread. Here it would end the loop under all
+            # others, who would wait for ever.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
+
+    def end(self) -> None:
+        asyncio.run_coroutine_threadsafe(_ended(), self.loop).result()
+        self._is_ending = True
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.join()
+        self.loop.close()
+
+
+def _tell(task: asyncio.Task[T], done: concurrent.futures.Future[T]) -> None:
+    if task.cancelled():
+        done.cancel()
+        done.set_running_or_notify_cancel()
+    elif (error := task.exception()) is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(task.result())
 
 
 async def _ended() -> None:
@@ -72,3 +133,17 @@ async def _ended() -> None:
     if others:
         await asyncio.wait(others)
     await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+_portals: weakref.WeakSet[Portal] = weakref.WeakSet()
+# Kept for good: closing such a loop would take its wake-up out of the parent's, with whom its selector is shared.
+_of_parents: list[_Thread] = []
+
+
+def _forget_all() -> None:
+    for portal in list(_portals):
+        portal.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
