@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from holdfast.client.errors import ClientError
+from holdfast.client.errors import ClientClosed, ClientError
 from holdfast.client.http import Http, deadline_of, within
 from holdfast.client.portal import Portal
 from holdfast.client.resuming import RECONNECT_SECONDS, SILENT_HEARTBEATS, Batch, Patience, Resumption, Source
@@ -82,7 +82,7 @@ class AsyncEventStream(Generic[E]):
             DeadlineExceeded: the time that was given is over.
             ConnectionFailed, Unavailable: the server was away for longer than `reconnect_seconds`.
             ApiError: the server refuses.
-            ClientClosed: its client was closed, here or elsewhere.
+            ClientClosed: it was closed meanwhile, or its client.
         """
         if (event := next(self._ready, None)) is None:
             self._ready = iter(await self.batch())
@@ -111,10 +111,11 @@ class AsyncEventStream(Generic[E]):
         return self._resumption.source.result()
 
     async def aclose(self) -> None:
-        """Close the connection. The run goes on."""
+        """Close the connection. The run goes on. Another task that waits for an event is told ClientClosed."""
         self._ready = iter(())
         self._waiting.clear()
-        await self._reading.aclose()
+        await self.leave()
+        self._is_cut = False  # it is not opened again
 
     def _next(self) -> list[E]:
         """The next events that wait for the caller, who is told first what they make void."""
@@ -140,14 +141,14 @@ class AsyncEventStream(Generic[E]):
             # Cancelled, say by `wait_for`: the connection is closed, and the next call opens another.
             self._is_cut = True
             if isinstance(exc, asyncio.CancelledError) and self._is_left and waits.uncancel() <= cancelling:
-                self._http.check_open(self._closings)
+                raise ClientClosed("the stream was closed, or its client") from None
             raise
         finally:
             self._waits = None
             self._is_idle.set()
 
     async def leave(self) -> None:
-        """Close the connection: the client is closed, and who waits for an event is told so."""
+        """Close the connection, and tell who waits for an event."""
         if self._waits is None:
             await self._reading.aclose()
             return
@@ -225,6 +226,6 @@ class EventStream(Generic[E]):
         return self._portal.call(self._async.result)
 
     def close(self) -> None:
-        """Close the connection. The run goes on."""
+        """Close the connection. The run goes on. Another thread that waits for an event is told ClientClosed."""
         self._ready = iter(())
         self._portal.call(self._async.aclose)

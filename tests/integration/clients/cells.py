@@ -186,6 +186,12 @@ class Cell:
         http.sleep = self._sleep
         return Awaited(client) if self.is_sync else client
 
+    async def runs_made(self) -> int:
+        """How many runs there are in the server's store."""
+        async with AsyncRunsClient(self.line.url, self.line.key, **self.line.transport()) as client:
+            (newest,) = (await client.list(limit=1)).runs
+        return newest.number
+
     async def until_text(self, stream: Any) -> list[Any]:
         """The events up to the first that brings a piece of the answer."""
         return await self._until(stream, self.kind.text)

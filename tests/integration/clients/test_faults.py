@@ -101,7 +101,9 @@ async def _cut_at(cell: Cell, first: int, stride: int) -> None:
 async def test_a_start_that_is_cut_is_made_once(cell: Cell) -> None:
     """Its answer is cut before it begins, in its head, before its first event, and behind it."""
     client = await cell.client()
-    for after_bytes in (0, 60, 300, 600):
+    await all_of(cell.kind.start(client, "word", "?"))
+    before = await cell.runs_made()
+    for made, after_bytes in enumerate((0, 60, 300, 600), start=1):
         cell.line.cut(after_bytes, times=2)
         stream = cell.kind.start(client, "word", "?")
 
@@ -109,6 +111,7 @@ async def test_a_start_that_is_cut_is_made_once(cell: Cell) -> None:
 
         assert [event.sequence for event in events] == list(range(len(events)))
         assert await all_of(cell.kind.follow(client, stream.run_id)) == events
+        assert await cell.runs_made() == before + made
 
 
 async def test_a_server_that_is_killed_goes_on_with_what_is_read_and_waited_for(cell: Cell, tmp_path: Path) -> None:
@@ -158,6 +161,10 @@ async def test_a_refusal_is_waited_for_in_the_place_of_a_start_and_of_a_resumpti
     cell.assert_whole(events, "beforeafter")
     assert 11.0 in cell.slept
 
+    cell.line.refuse(status, retry_after=5)
+    assert await cell.kind.call(client, "word", "?") == cell.kind.output("word", "?")
+    assert cell.slept[-1] == 5.0
+
 
 async def test_a_refusal_that_lasts_is_the_callers(cell: Cell) -> None:
     client = await cell.client(reconnect_seconds=20.0)
@@ -202,8 +209,8 @@ async def test_a_run_that_another_client_cancels_ends_as_cancelled(cell: Cell, t
 
 
 async def test_who_stops_reading_leaves_nothing_open_and_the_run_goes_on(cell: Cell, tmp_path: Path) -> None:
-    """The task that reads is cancelled; a thread, which cannot be, leaves the block of its stream."""
-    gate = tmp_path / "gate"
+    """The tasks that read and that wait are cancelled; a thread, which cannot be, leaves the block of its stream."""
+    gate, other = tmp_path / "gate", tmp_path / "other"
     client, tasks = await cell.client(), asyncio.all_tasks()
     stream = cell.kind.start(client, "gated", str(gate))
     events = await cell.until_text(stream)
@@ -213,13 +220,16 @@ async def test_who_stops_reading_leaves_nothing_open_and_the_run_goes_on(cell: C
             pass
     else:
         reading = asyncio.ensure_future(anext(stream))
-        await until(lambda: is_reading(stream))
+        calling = asyncio.ensure_future(cell.kind.call(client, "gated", str(other)))
+        await until(lambda: is_reading(stream) and Path(f"{other}.in").exists())
         reading.cancel()
-        await asyncio.wait({reading})
+        calling.cancel()
+        await asyncio.wait({reading, calling})
 
     await until(lambda: cell.line.open == 0)
     assert asyncio.all_tasks() == tasks
     gate.touch()
+    other.touch()
     whole = await all_of(cell.kind.follow(await cell.client(), stream.run_id))
     cell.assert_whole(whole, "beforeafter")
     assert whole[: len(events)] == events
@@ -248,6 +258,26 @@ async def test_a_client_that_is_closed_ends_what_is_read_by_it(cell: Cell, tmp_p
     gate.touch()
     after = cell.kind.follow(await cell.client(), waiting.run_id)
     assert await after.result() == cell.kind.output("gated", str(gate))
+
+
+async def test_a_stream_that_is_closed_tells_who_waits_for_it(cell: Cell, tmp_path: Path) -> None:
+    """From another task, or thread. It is not opened again, and the run goes on."""
+    gate = tmp_path / "gate"
+    client = await cell.client()
+    stream = cell.kind.start(client, "gated", str(gate))
+    await cell.until_text(stream)
+    reading = asyncio.ensure_future(anext(stream))
+    await until(lambda: is_reading(stream))
+
+    async with stream:
+        pass
+
+    with pytest.raises(ClientClosed):
+        await reading
+    assert await all_of(stream) == []
+    await until(lambda: cell.line.open == 0)
+    gate.touch()
+    cell.assert_whole(await all_of(cell.kind.follow(client, stream.run_id)), "beforeafter")
 
 
 async def test_a_reader_that_pauses_holds_nothing_up_and_nothing_in_memory(cell: Cell) -> None:

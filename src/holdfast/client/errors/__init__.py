@@ -5,7 +5,7 @@ What the client raises. Branches say who has to act; below them is one class for
   + ConnectionFailed       the server was not reached, or its answer did not come: what it did is unknown
     - StreamInterrupted    a stream ended before its last event; the run goes on
   + DeadlineExceeded       the time that the caller gave is over; the run goes on
-  + ClientClosed           the client was closed while it was in use
+  + ClientClosed           the client, or the stream, was closed while it was in use
   + ApiError               the server answered with an error: `code`, `status_code`, `message`, `details`, `retry_after`
     - RequestRefused       the call is wrong; NotFound: what it names does not exist
     - AccessRefused        the key is missing, unknown, or may not do this

@@ -38,7 +38,7 @@ class DeadlineExceeded(ClientError, TimeoutError):
 
 
 class ClientClosed(ClientError):
-    """The client was closed while this call or stream was under way. Nothing is open any more; runs go on."""
+    """The client, or the stream, was closed while this was under way. Nothing is open any more; runs go on."""
 
 
 class ApiError(ClientError):
