@@ -90,3 +90,6 @@ def test_an_answer_may_also_hold_text() -> None:
     assert content_block({"type": "text", "text": "x"}, "b") == {"type": "text", "text": "x"}
     with pytest.raises(InvalidRequest):
         media_block({"type": "text", "text": "x"}, "b")
+    with pytest.raises(InvalidRequest, match="one of text, image, document, audio, video") as caught:
+        content_block({"type": "table"}, "b")
+    assert caught.value.field == "b.type"

@@ -49,7 +49,7 @@ def read_object(value: Any, fields: Mapping[str, Check], path: str = "") -> dict
         at = f"{path}.{name}" if path else name
         check = fields.get(name)
         if check is None:
-            refuse(at[:200], f"unknown field; known: {', '.join(fields)}")
+            refuse(at[:200], f"unknown field; known: {', '.join(fields) or 'none'}")
         if item is not None:
             found[name] = check(item, at)
     return found

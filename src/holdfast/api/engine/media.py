@@ -88,6 +88,8 @@ def content_block(value: Any, path: str) -> dict[str, Any]:
         found = read_object(value, {"type": fields.one_of(("text",)), "text": fields.text(1, TEXT_MAX)}, path)
         require(found, "text", path=path)
         return found
+    if isinstance(value, dict) and value.get("type") is not None:
+        fields.one_of(("text", *_KINDS))(value["type"], f"{path}.type")
     return media_block(value, path)
 
 

@@ -189,7 +189,10 @@ def _fields_of(store: str, value: Any, path: str) -> tuple[Mapping[str, Check], 
     if kind == "node":
         return _NODE, ("name",)
     if isinstance(value, dict):
-        fields.one_of(("node", "edge"))(kind if kind is not None else "", f"{path}.kind" if path else "kind")
+        at = f"{path}.kind" if path else "kind"
+        if kind is None:
+            fields.refuse(at, "is required: node or edge")
+        fields.one_of(("node", "edge"))(kind, at)
     return _NODE, ("kind", "name")
 
 
