@@ -67,7 +67,9 @@ def test_an_approval_takes_true_false_or_both_with_a_note(
     assert (reply.status_code, reply.json()["answer"]) == (200, approved)
     assert output(client, run_id) == {"approved": approved, "note": note, "by": "caller"}
     assert client.post(path, json={"answer": {"approved": approved, "note": note}}).json() == reply.json()
-    assert client.post(path, json={"answer": not approved}).json()["code"] == "INTERRUPT_RESOLVED"
+    other = client.post(path, json={"answer": not approved}).json()
+    assert (other["code"], other["answer"], other["interrupt_status"]) == ("INTERRUPT_RESOLVED", approved, "resolved")
+    assert "run_status" not in other
 
 
 @pytest.mark.parametrize(

@@ -245,7 +245,7 @@ BAD_JSON: Final = {
     "NaN": b'{"a":NaN}',
     "Infinity": b'{"a":-Infinity}',
     "overflow": b'{"a":1e999}',
-    "integer too large": b'{"a":9007199254740992}',
+    "integer too large": b'{"a":9223372036854775808}',
     "integer far too large": b'{"a":' + b"9" * 5000 + b"}",
     "deep": b'{"a":' + b"[" * 64 + b"]" * 64 + b"}",
     "endlessly deep": b"[" * 500_000,

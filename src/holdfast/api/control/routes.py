@@ -108,7 +108,6 @@ def control() -> Api:
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=False,
-        integer_max=2**53 - 1,
         operations=OPERATIONS,
         schemas=SCHEMAS,
         error_schema="ControlError",

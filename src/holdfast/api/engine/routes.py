@@ -21,7 +21,6 @@ from holdfast.api.engine.refusals import render
 from holdfast.api.engine.replay import replay
 from holdfast.api.engine.tasks import delete_grants, delete_task, messages, task, tasks
 from holdfast.api.http.routing import Api
-from holdfast.api.http.strict_json import INT64_MAX
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 
@@ -41,7 +40,6 @@ def engine() -> Api:
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=True,
-        integer_max=INT64_MAX,
         operations={
             **OPERATIONS,
             **memory_operations.OPERATIONS,

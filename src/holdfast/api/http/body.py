@@ -8,7 +8,7 @@ from typing import Any
 
 from holdfast.api.http.asgi import Header, Receive
 from holdfast.api.http.errors import BodyTimeout, BodyTooLarge, UnsupportedMediaType
-from holdfast.api.http.strict_json import INT64_MAX, read_json
+from holdfast.api.http.strict_json import read_json
 
 # From here on a body is parsed in a thread, so that it does not hold up every stream of the server.
 THREAD_BYTES_MIN = 256 * 1024
@@ -89,7 +89,6 @@ async def read_json_body(
     *,
     idle_seconds: float,
     repair: bool = False,
-    integer_max: int = INT64_MAX,
 ) -> Any:
     """
     The JSON value of a request; media type first, then size, then content.
@@ -100,5 +99,5 @@ async def read_json_body(
     check_media_type(headers)
     data = await read_body(headers, receive, limit, idle_seconds=idle_seconds)
     if len(data) < THREAD_BYTES_MIN:
-        return read_json(data, repair=repair, integer_max=integer_max)
-    return await asyncio.to_thread(read_json, data, repair=repair, integer_max=integer_max)
+        return read_json(data, repair=repair)
+    return await asyncio.to_thread(read_json, data, repair=repair)

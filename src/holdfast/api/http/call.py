@@ -248,7 +248,6 @@ class Call(Request[Any, Any, Any]):
             api.body_max if limit is None else limit,
             idle_seconds=self.services.settings.body_idle_seconds,
             repair=api.repairs_text,
-            integer_max=api.integer_max,
         )
 
     async def raw_body(self, limit: int) -> bytes:

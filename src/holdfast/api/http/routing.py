@@ -62,7 +62,7 @@ class Api(msgspec.Struct, frozen=True):
 
     `render` gets every exception that leaves a handler of the API (HoldfastError, or anything else: then a 500
     without its text) and returns the answer. `repairs_text`: lone surrogates in bodies become U+FFFD instead of being
-    refused. `integer_max`: the largest integer its bodies may have. `operations` says of each route, by method and
+    refused. `operations` says of each route, by method and
     path, what the OpenAPI document shows; `schemas` are the components that they refer to, `error_schema` one of them.
 
     `enter` sees every request of the API first of all, `admit` once its key is known: they note facts down in the
@@ -75,7 +75,6 @@ class Api(msgspec.Struct, frozen=True):
     render: Callable[[Exception, Refusal], Reply]
     body_max: int
     repairs_text: bool
-    integer_max: int
     operations: Mapping[str, Operation]
     schemas: Mapping[str, Schema]
     error_schema: str

@@ -2,7 +2,7 @@
 The one JSON reader of all APIs: bytes to a value, or a precise refusal. No I/O.
 
 RFC 8259 without its latitudes: UTF-8 without a byte order mark, every key once, no NaN and no Infinity, a bounded
-depth, integers in a bounded range. A lone surrogate is refused, or becomes U+FFFD where an API repairs text.
+depth, integers of 64 bits. A lone surrogate is refused, or becomes U+FFFD where an API repairs text.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from holdfast.api.http.errors import MalformedBody
 from holdfast.model.encoding import repair_value
 
 DEPTH_MAX = 64
-INT64_MAX = 2**63 - 1
-# What a JavaScript number holds exactly.
-SAFE_INTEGER_MAX = 2**53 - 1
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
 
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONE: Final = re.compile("[\ud800-\udfff]")
@@ -26,7 +25,7 @@ _NESTING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]',
 _INT_DIGITS_MAX = 20
 
 
-def read_json(data: bytes, *, repair: bool = False, integer_max: int = INT64_MAX) -> Any:
+def read_json(data: bytes, *, repair: bool = False) -> Any:
     """
     The value of a JSON text.
 
@@ -42,7 +41,7 @@ def read_json(data: bytes, *, repair: bool = False, integer_max: int = INT64_MAX
     # Brackets inside of strings count here too, so this only tells which texts need the closer look.
     if data.count(b"[") + data.count(b"{") > DEPTH_MAX:
         _check_depth(data)
-    value = _decode(text, integer_max)
+    value = _decode(text)
     # Only an escape can bring half a surrogate pair into text that was valid UTF-8.
     if _SURROGATE_ESCAPE.search(data):
         if repair:
@@ -51,18 +50,22 @@ def read_json(data: bytes, *, repair: bool = False, integer_max: int = INT64_MAX
     return value
 
 
-def _decode(text: str, integer_max: int) -> Any:
-    def read_int(digits: str) -> int:
-        if len(digits) > _INT_DIGITS_MAX or not -integer_max <= (number := int(digits)) <= integer_max:
-            raise MalformedBody(f"the integer {digits[:40]} is out of range: at most {integer_max}")
-        return number
-
+def _decode(text: str) -> Any:
     try:
         return json.JSONDecoder(
-            object_pairs_hook=_read_object, parse_int=read_int, parse_float=_read_float, parse_constant=_refuse_constant
+            object_pairs_hook=_read_object,
+            parse_int=_read_int,
+            parse_float=_read_float,
+            parse_constant=_refuse_constant,
         ).decode(text)
     except json.JSONDecodeError as exc:
         raise MalformedBody(f"the body is no JSON: {exc.msg} at character {exc.pos}") from None
+
+
+def _read_int(digits: str) -> int:
+    if len(digits) > _INT_DIGITS_MAX or not INT64_MIN <= (number := int(digits)) <= INT64_MAX:
+        raise MalformedBody(f"the integer {digits[:40]} is out of range: {INT64_MIN} to {INT64_MAX}")
+    return number
 
 
 def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

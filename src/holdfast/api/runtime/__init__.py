@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from holdfast.api.http.routing import Api
-from holdfast.api.http.strict_json import SAFE_INTEGER_MAX
 from holdfast.api.runtime import changing, describing, forking, public, reading, sockets, starting, tokens
 from holdfast.api.runtime.operations import OPERATIONS, SCHEMAS
 from holdfast.api.runtime.problems import MEDIA_TYPE, render
@@ -27,7 +26,6 @@ def api(*, public_only: bool = False) -> Api:
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=False,
-        integer_max=SAFE_INTEGER_MAX,
         operations=OPERATIONS,
         schemas=SCHEMAS,
         error_schema="Problem",

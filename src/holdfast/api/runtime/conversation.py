@@ -18,7 +18,7 @@ import msgspec
 
 from holdfast.api.http.errors import MalformedBody
 from holdfast.api.http.query import Query
-from holdfast.api.http.strict_json import SAFE_INTEGER_MAX, read_json
+from holdfast.api.http.strict_json import read_json
 from holdfast.errors import Forbidden, HoldfastError, InvalidRequest
 
 AUTH_SECONDS: Final = 10.0
@@ -159,7 +159,7 @@ class Conversation:
     def hear(self, text: bytes) -> Decision:
         """What to do about a message."""
         try:
-            message = read_json(text, integer_max=SAFE_INTEGER_MAX)
+            message = read_json(text)
         except MalformedBody as error:
             return _about_broken(text, error)
         if not isinstance(message, dict):

@@ -10,7 +10,6 @@ from litestar import post
 from holdfast.api.http.asgi import Answer
 from holdfast.api.http.call import Call
 from holdfast.api.http.run_webhook import fork_run as fork_run_with_webhook
-from holdfast.api.http.strict_json import SAFE_INTEGER_MAX
 from holdfast.api.runtime.changing import check_members
 from holdfast.api.runtime.controls import CONTROLS, check_input, start_request, wish_of
 from holdfast.api.runtime.starting import accepted
@@ -46,7 +45,7 @@ def _point(body: dict[str, Any]) -> tuple[int, str | None]:
             raise InvalidRequest("step is the key of a step, a text", field="step")
         return 0, body["step"]
     sequence = body["from_sequence"]
-    if type(sequence) is not int or not 0 <= sequence <= SAFE_INTEGER_MAX:
+    if type(sequence) is not int or sequence < 0:
         raise InvalidRequest("from_sequence is a whole number from 0 on", field="from_sequence")
     return sequence, None
 

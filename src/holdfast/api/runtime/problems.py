@@ -119,8 +119,8 @@ def problem(
     if status == 422:
         body["errors"] = details.get("errors") or [{"pointer": _pointer(details.get("field")), "message": detail}]
     body |= {name: value for name, value in details.items() if name not in _RESERVED}
-    if "status" in details:
-        body["run_status"] = details["status"]
+    if "status" in details:  # which is that of the answer here
+        body["interrupt_status" if code == "INTERRUPT_RESOLVED" else "run_status"] = details["status"]
     run_id = details.get("run_id")
     if isinstance(run_id, str) and _RUN_ID.match(run_id):  # one from a path may be anything
         headers = (*headers, (b"x-run-id", run_id.encode()))

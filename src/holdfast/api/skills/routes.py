@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from holdfast.api.http.routing import Api
-from holdfast.api.http.strict_json import INT64_MAX
 from holdfast.api.skills import (
     attaching,
     capabilities,
@@ -33,7 +32,6 @@ def skills() -> Api:
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=True,
-        integer_max=INT64_MAX,
         operations=OPERATIONS,
         schemas=SCHEMAS,
         error_schema="SkillsError",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from holdfast.api.http.routing import Api
-from holdfast.api.http.strict_json import INT64_MAX
 from holdfast.api.workflow import answering, claiming, feedback, listing, reading, registry, starting, webhooks
 from holdfast.api.workflow.operations import OPERATIONS, SCHEMAS
 from holdfast.api.workflow.refusals import render
@@ -22,7 +21,6 @@ def workflow() -> Api:
         render=render,
         body_max=BODY_BYTES_MAX,
         repairs_text=False,
-        integer_max=INT64_MAX,
         operations=OPERATIONS,
         schemas=SCHEMAS,
         error_schema="WorkflowError",

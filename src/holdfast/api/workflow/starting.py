@@ -13,7 +13,7 @@ from holdfast.api.http.call import Call
 from holdfast.api.http.idempotency import REPLAYED, idempotency_row, once
 from holdfast.api.http.reply import Reply, json_reply
 from holdfast.api.http.run_webhook import start_run
-from holdfast.api.http.strict_json import INT64_MAX, read_json
+from holdfast.api.http.strict_json import read_json
 from holdfast.api.workflow import files
 from holdfast.api.workflow.fields import ignored_header, read_object, replayed_header, text
 from holdfast.api.workflow.finding import find_agent
@@ -58,7 +58,7 @@ async def execute_with_files(request: Call) -> Answer:
     form = await files.read_form(request)
     body: dict[str, Any] = {}
     for name, given in form.texts.items():
-        body[name] = read_json(given.encode(), integer_max=INT64_MAX) if name in _JSON_PARTS else given
+        body[name] = read_json(given.encode()) if name in _JSON_PARTS else given
     found, unknown = read_object(body, _FIELDS)
     inputs, _ = read_object(found.get("inputs", {}), ("strings", "images"), "inputs")
     strings = inputs.get("strings", {})
