@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 
 import httpx2
 import pytest
@@ -186,6 +187,29 @@ async def test_scripts_see_their_inputs_and_many_clients_one_run(fake_server: St
 
     assert all(events == found[0] for events in found)
     assert agent.inputs == [{"word": "x"}]
+
+
+async def test_hours_pass_and_what_executes_is_still_held(fake_server: Start, connect: Connect) -> None:
+    """Leases are renewed between the steps in which time passes; what is due in it happens, here a question's expiry."""
+    asks = scripted("asks", Ask("Which?", expires_in=5400))
+    server = fake_server(scripted("works", Token("a"), Wait(), Token("b")), asks)
+    client = connect(server)
+    await client.post("/runs?agent=works&run_id=works", json={})
+    assert (await client.post("/agents/asks/invoke?run_id=asks", json={})).json()["status"] == "waiting"
+
+    await asyncio.to_thread(server.advance, 3600)
+    assert (await client.get("/runs/asks")).json()["status"] == "waiting"
+    await asyncio.to_thread(server.advance, 3600)
+    server.go_on()
+
+    assert await _read_on(client, "works", []) == [(0, "started"), (1, "token"), (2, "token"), (3, "complete")]
+    events = (await client.get("/runs/asks/events")).text
+    assert "INTERRUPT_EXPIRED" in events
+    works, asked = [(await client.get(f"/runs/{run_id}")).json() for run_id in ("works", "asks")]
+    assert works["attempt"] == 1
+    for run in (works, asked):
+        took = datetime.fromisoformat(run["completed_at"]) - datetime.fromisoformat(run["created_at"])
+        assert 5400 <= took.total_seconds() < 7300
 
 
 async def test_what_cannot_start_says_why() -> None:
