@@ -33,7 +33,7 @@ class StepStartData(Data, frozen=True, kw_only=True):
 
 
 class StepCompletedData(Data, frozen=True, kw_only=True):
-    """What a step made. `duration_ms` is in milliseconds; `binding` comes with `include_trace`."""
+    """What a step made. `duration_ms` is in milliseconds; `binding` comes with `include_trace`, a list of them with `scatter`."""
 
     produced_output: Any = None
     duration_ms: float | None = None
@@ -44,7 +44,7 @@ class StepCompletedData(Data, frozen=True, kw_only=True):
     scatter_succeeded: int | None = None
     scatter_failed: int | None = None
     router_matched: Any = None
-    binding: dict[str, Any] | None = None
+    binding: dict[str, Any] | list[dict[str, Any]] | None = None
 
 
 class StepFailedData(Data, frozen=True, kw_only=True):
