@@ -95,7 +95,7 @@ async def test_an_approval_is_given_once(skills: Any) -> None:
             with pytest.raises(AlreadyAnswered):
                 await skills.deny(stream.run_id)
         elif isinstance(event, InterruptResolved):
-            assert event.data.by == "caller"
+            assert (event.data.by, event.data.note) == ("caller", "jane: fine")
 
     record = await skills.get(stream.run_id)
     assert (record.status, record.is_finished, record.result.outputs) == ("completed", True, {"result": "Hello"})

@@ -33,6 +33,8 @@ class Started(RunEventBase, frozen=True, kw_only=True, tag="started"):
     attempt: int = 1
     framework: str | None = None
     forked_from: dict[str, Any] | None = None
+    user_message_id: str | None = None
+    supersedes: list[str] | None = None
 
 
 class Token(RunEventBase, frozen=True, kw_only=True, tag="token"):
@@ -156,15 +158,17 @@ class Interrupt(RunEventBase, frozen=True, kw_only=True, tag="interrupt"):
     input: Any = None
     rule: str | None = None
     input_hash: str | None = None
+    round: int | None = None
 
 
 class InterruptResolved(RunEventBase, frozen=True, kw_only=True, tag="interrupt_resolved"):
-    """The answer that stands, and whose it is: `by` a caller, the expiry, or cancelling."""
+    """The answer that stands, and whose it is: `by` a caller (with this key), the expiry, or cancelling."""
 
     interrupt_id: str
     kind: str
     answer: Any = None
     by: str | None = None
+    caller: str | None = None
     note: str | None = None
 
 

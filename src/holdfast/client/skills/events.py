@@ -102,12 +102,14 @@ class InterruptData(Data, frozen=True, kw_only=True):
 
 
 class InterruptResolvedData(Data, frozen=True, kw_only=True):
-    """The answer that stands, and whose it is: `by` a caller, the expiry, or cancelling."""
+    """The answer that stands, and whose it is: `by` a caller (with this key), the expiry, or cancelling."""
 
     interrupt_id: str
     kind: str
     answer: Any = None
     by: str | None = None
+    caller: str | None = None
+    note: str | None = None
 
 
 class RestartedData(Data, frozen=True, kw_only=True):
