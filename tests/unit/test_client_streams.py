@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
 
 import httpx2
@@ -22,7 +22,9 @@ from holdfast.client.errors import (
     StreamInterrupted,
     TooManySubscribers,
 )
+from holdfast.client.portal import Portal
 from holdfast.client.runtime import AsyncRunsClient, Complete, Restarted, RunEvent, Token, UnknownEvent
+from holdfast.client.streams import EventStream
 from tests.support.wire import End, HeldClock, Reply, Unreachable, Wire, answer, stream
 
 OPENING = b"retry: 1500\n\n"
@@ -421,3 +423,99 @@ async def test_what_waits_to_be_tried_again_ends_with_its_client() -> None:
         with pytest.raises(ClientClosed):
             await working
         assert len(wire.asked) == 1
+
+
+async def test_a_stream_may_be_closed_under_its_reader_who_is_told_so() -> None:
+    """Not as by its end: that is the run's."""
+    wire = Hanging(stream(OPENING, JOURNAL[0]), otherwise=lambda _: Unreachable())
+    client, _ = client_of(wire)
+    events = client.events("q-1")
+    await anext(events)
+    reading = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+
+    await events.aclose()
+
+    assert wire.open == 0
+    with pytest.raises(ClientClosed):
+        await reading
+    assert [event async for event in events] == []
+    assert len(wire.asked) == 1
+
+
+async def test_a_closed_stream_is_not_opened_again_after_a_cancelled_iteration() -> None:
+    wire = Hanging(stream(OPENING, JOURNAL[0]), otherwise=lambda _: Unreachable())
+    client, _ = client_of(wire)
+    events = client.events("q-1")
+    await anext(events)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(events), 0.01)
+
+    await events.aclose()
+
+    assert [event async for event in events] == []
+    assert len(wire.asked) == 1
+
+
+async def test_a_second_reader_is_refused_and_the_first_is_left_alone() -> None:
+    wire = Hanging(stream(OPENING, JOURNAL[0]), otherwise=lambda _: Unreachable())
+    client, _ = client_of(wire)
+    events = client.events("q-1")
+    await anext(events)
+    reading = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="one at a time"):
+        await anext(events)
+
+    assert (wire.open, reading.done()) == (1, False)
+    await client.aclose()
+    with pytest.raises(ClientClosed):
+        await reading
+
+
+async def test_the_deadline_holds_for_a_stream_whose_bytes_are_always_there() -> None:
+    def pieces() -> Iterable[bytes]:
+        yield JOURNAL[0]
+        for number in range(1, 50_000):  # reading them takes far longer
+            yield event(number)
+        yield event(50_000, "complete", output={})
+
+    wire = Wire(Reply(200, {"content-type": "text/event-stream"}, pieces()))
+    client, _ = client_of(wire)
+
+    with pytest.raises(DeadlineExceeded):
+        await client.events("q-1", timeout=0.05).result()
+
+    assert wire.open == 0
+
+
+class Interrupting(Portal):
+    """Ctrl-C comes when the work is done, and before who waits for it has what it came to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.interrupts = False
+
+    def call(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        found = super().call(work)
+        if self.interrupts:
+            self.interrupts = False
+            raise KeyboardInterrupt
+        return found
+
+
+def test_an_interrupt_between_two_events_loses_and_repeats_none() -> None:
+    portal = Interrupting()
+    events = EventStream(portal, portal.make(lambda: client_of(Wire(stream(OPENING, *JOURNAL)))[0].events("q-1")))
+    seen = []
+
+    for _ in range(2):
+        seen.append(next(events))
+        portal.interrupts = True
+        with pytest.raises(KeyboardInterrupt):
+            next(events)
+    seen += list(events)
+
+    assert numbers(seen) == [0, 1, 2, 3]
+    portal.close()

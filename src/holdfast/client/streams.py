@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from holdfast.client.errors import ClientClosed, ClientError
+from holdfast.client.errors import ClientClosed, ClientError, DeadlineExceeded
 from holdfast.client.http import Http, deadline_of, within
 from holdfast.client.portal import Portal
 from holdfast.client.resuming import RECONNECT_SECONDS, SILENT_HEARTBEATS, Batch, Patience, Resumption, Source
@@ -25,7 +25,7 @@ class AsyncEventStream(Generic[E]):
 
     It is read as fast as it is iterated over, and opens its first connection then. Leaving an `async with` block,
     cancelling the iteration, `aclose`, and the last event close the connection. None of them cancels the run, and after
-    a cancelled iteration the next one goes on where it was.
+    a cancelled iteration the next one goes on where it was. One task at a time iterates; any may close.
     """
 
     def __init__(
@@ -51,6 +51,9 @@ class AsyncEventStream(Generic[E]):
         self._waits: asyncio.Task[Any] | None = None  # who waits for events
         self._is_idle = asyncio.Event()
         self._is_left = False
+        self._is_closed = False
+        self._last: list[E] = []
+        self._number = 0  # of batches that were given by their number
         http.readers.add(self)
 
     @property
@@ -112,10 +115,20 @@ class AsyncEventStream(Generic[E]):
 
     async def aclose(self) -> None:
         """Close the connection. The run goes on. Another task that waits for an event is told ClientClosed."""
+        self._is_closed = True
         self._ready = iter(())
         self._waiting.clear()
         await self.leave()
-        self._is_cut = False  # it is not opened again
+
+    async def _batch_behind(self, number: int) -> list[E]:
+        """
+        The batch behind so many. For a caller in another thread: one that was interrupted, and does not have the last one,
+        is given it again.
+        """
+        if number == self._number:
+            self._last = await self.batch()
+            self._number += 1
+        return self._last
 
     def _next(self) -> list[E]:
         """The next events that wait for the caller, who is told first what they make void."""
@@ -128,8 +141,13 @@ class AsyncEventStream(Generic[E]):
 
     async def _wait(self) -> None:
         """Until there are events, or the stream is over."""
+        if self._is_closed:
+            return
+        if self._waits is not None:
+            raise RuntimeError("another task waits for the next event of this stream: one at a time may iterate")
         if not self._resumption.is_over():
             self._http.check_open(self._closings)
+            await self._check_deadline()
         if self._is_cut:
             self._reading, self._is_cut = self._read(), False
         waits = self._waits = asyncio.current_task()
@@ -146,6 +164,13 @@ class AsyncEventStream(Generic[E]):
         finally:
             self._waits = None
             self._is_idle.set()
+
+    async def _check_deadline(self) -> None:
+        """It holds for a stream too whose next bytes are always there already, and that never waits."""
+        if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
+            await self._reading.aclose()
+            self._is_cut = True
+            raise DeadlineExceeded("the time that was given is over")
 
     async def leave(self) -> None:
         """Close the connection, and tell who waits for an event."""
@@ -189,7 +214,7 @@ class EventStream(Generic[E]):
     def __init__(self, portal: Portal, wrapped: AsyncEventStream[E]) -> None:
         self._portal = portal
         self._async = wrapped
-        self._ready: Iterator[E] = iter(())
+        self._place: tuple[Iterator[E], int] = iter(()), 0  # a batch, and how many there were up to it
 
     @property
     def run_id(self) -> str | None:
@@ -214,9 +239,11 @@ class EventStream(Generic[E]):
 
     def __next__(self) -> E:
         """The next event. Raises as `AsyncEventStream` does; Ctrl-C closes the connection."""
-        if (event := next(self._ready, None)) is None:
-            self._ready = iter(self._portal.call(self._async.batch))
-            event = next(self._ready, None)
+        events, number = self._place
+        if (event := next(events, None)) is None:
+            events = iter(self._portal.call(lambda: self._async._batch_behind(number)))
+            self._place = events, number + 1
+            event = next(events, None)
         if event is None:
             raise StopIteration
         return event
@@ -227,5 +254,5 @@ class EventStream(Generic[E]):
 
     def close(self) -> None:
         """Close the connection. The run goes on. Another thread that waits for an event is told ClientClosed."""
-        self._ready = iter(())
+        self._place = iter(()), self._place[1]
         self._portal.call(self._async.aclose)
