@@ -21,6 +21,7 @@ from pydantic_core import SchemaValidator, core_schema
 
 from holdfast.agents.assistant.history import user_content
 from holdfast.agents.assistant.permission import Wanted, outcome_question, pass_gate, wanted
+from holdfast.agents.assistant.skill_tools import is_answered
 from holdfast.agents.assistant.turn import Turn
 from holdfast.agents.tools import Call, Cut, Tool, ToolError, Tools
 from holdfast.agents.tools.secrets import Secrets
@@ -183,8 +184,10 @@ async def carry_out(turn: Turn, tool: Tool[Any], tool_call_id: str, arguments: d
 
 
 def _was_denied(call: Call) -> bool:
-    """Whether a tool that asks a person has its outcome on record without having asked: an earlier policy denied it."""
-    return call.context.is_begun(f"tool:{call.key}") and call.context.asked(f"ask:{call.key}") is None
+    """Whether a tool that asks a person or the model has its outcome on record without having asked: it was denied."""
+    if not call.context.is_begun(f"tool:{call.key}"):
+        return False
+    return call.context.asked(f"ask:{call.key}") is None and not is_answered(call)
 
 
 async def _run(turn: Turn, want: Wanted, call: Call) -> Outcome:

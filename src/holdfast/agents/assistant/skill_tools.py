@@ -76,7 +76,7 @@ async def _found(turn: Turn, kit: Kit, skills: Skills | None) -> list[_Found]:
 
 def _own(turn: Turn, skill: PromptSkill, prompter: Prompter) -> Tool[Any]:
     async def use(call: Call, params: dict[str, Any]) -> Any:
-        return await _use(turn, call, skill, params, prompter)
+        return await _use(turn, call, skill.filled(params), prompter)
 
     return _tool(f"{SKILL}{skill.name}", skill.description, skill.parameters, use)
 
@@ -84,7 +84,7 @@ def _own(turn: Turn, skill: PromptSkill, prompter: Prompter) -> Tool[Any]:
 def _declared(turn: Turn, declared: SkillTool, prompter: Prompter) -> Tool[Any]:
     async def use(call: Call, params: dict[str, Any]) -> Any:
         check_arguments(declared.skill.parameters, params)
-        return await _use(turn, call, declared.skill, params, prompter)
+        return await _use(turn, call, declared.skill.filled(params), prompter)
 
     tool = _tool(declared.name, declared.description, declared.schema, use)
     return msgspec.structs.replace(tool, requires_permission=declared.requires_permission, high_cost=declared.high_cost)
@@ -93,12 +93,14 @@ def _declared(turn: Turn, declared: SkillTool, prompter: Prompter) -> Tool[Any]:
 def _foreign(turn: Turn, found: _Found, skills: Skills, prompter: Prompter) -> Tool[Any]:
     async def use(call: Call, params: dict[str, Any]) -> Any:
         context = turn.context
+        if is_answered(call):  # whatever became of the skill
+            return await _use(turn, call, "", prompter)
         try:
             skill = await context.execution.insist(lambda: skills.get(context.tenant, found.name))
         except PromptSkillNotFound as exc:
             raise ToolError(exc.code, exc.message) from None
         check_arguments(skill.parameters, params)  # it may have changed since
-        return await _use(turn, call, skill, params, prompter)
+        return await _use(turn, call, skill.filled(params), prompter)
 
     return _tool(f"{SKILL}{found.name}", found.description, found.parameters, use)
 
@@ -108,22 +110,32 @@ def _tool(name: str, description: str, schema: dict[str, Any], function: Any) ->
     return DescribedTool(name=name, description=description, input=dict, function=function, asks=True, schema=schema)
 
 
-async def _use(turn: Turn, call: Call, skill: PromptSkill, params: dict[str, Any], prompter: Prompter) -> str:
+async def _use(turn: Turn, call: Call, prompt: str, prompter: Prompter) -> str:
     async with turn.slots:
-        made = await prompted(prompter, call, skill, params)
+        made = await prompted(prompter, call, prompt)
     turn.add_usage(made.usage)
     return made.output
 
 
-async def prompted(prompter: Prompter, call: Call, skill: PromptSkill, params: Mapping[str, Any]) -> Prompted:
+async def prompted(prompter: Prompter, call: Call, prompt: str) -> Prompted:
     """
-    What a skill gives with these parameters.
+    What the model makes of a skill's prompt.
 
     Raises:
         ToolError: the model did not answer.
     """
     try:
-        return await prompter.ask(call.context, skill.filled(params), key=f"prompt:{call.key}")
+        return await prompter.ask(call.context, prompt, key=_prompt_key(call))
     except ModelFailed as exc:
         error: HoldfastError = exc
         raise ToolError(error.code, error.message) from exc
+
+
+def is_answered(call: Call) -> bool:
+    """Whether the answer to the skill's prompt is on record."""
+    return call.context.is_begun(_prompt_key(call))
+
+
+def _prompt_key(call: Call) -> str:
+    # Inside of the key of the call's result, with which it counts as asked for.
+    return f"tool:{call.key}/prompt"

@@ -138,7 +138,7 @@ class CallingProgram:
             from holdfast.agents.assistant.skill_tools import prompted
 
             loop = await asyncio.to_thread(self._assistant.preload)
-            return msgspec.to_builtins(await prompted(loop.prompter, call, skill, params))
+            return msgspec.to_builtins(await prompted(loop.prompter, call, skill.filled(params)))
 
         return DescribedTool(
             name=f"{SKILL}{skill.name}",
