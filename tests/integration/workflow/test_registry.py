@@ -121,7 +121,6 @@ def test_the_assistant_has_its_caller_execute_a_registered_tool(assistant: Serve
         (call,) = task.paused()
         pending = task.status()["task_info"]["pending_tool_calls"][0]
         assert code(register(client, {"name": "lookup"})) == (422, "tool_name_ambiguous")
-        assert code(register(client, {"name": "sum"})) == (422, "tool_name_ambiguous")
         task.post(result(call, "Ada"))
         row = task.ended()
         events = read_all(client, "GET", f"/runs/{task.run_id}/events")
@@ -135,6 +134,20 @@ def test_the_assistant_has_its_caller_execute_a_registered_tool(assistant: Serve
     assert [(item["tool"], item["tool_call_id"]) for item in calls] == [("crm.lookup", call)] * 2
     assert misfit["status"] == "completed"
     assert "do not fit" in misfit["result"]
+
+
+def test_a_registered_tool_takes_the_place_of_one_that_the_assistant_has_of_its_own(assistant: ServerProcess) -> None:
+    with assistant.client() as client:
+        registered = register(client, {"name": "find", "namespace": "crm"})  # the assistant's own finds files
+        task = start(client, "assistant", 'Use the tool find with {"query": "Ada"}')
+        (call,) = task.paused()
+        pending = task.status()["task_info"]["pending_tool_calls"][0]
+        task.post(result(call, "Ada Lovelace"))
+        row = task.ended()
+
+    assert registered.status_code == 200
+    assert (pending["namespace"], pending["name"], pending["arguments"]) == ("crm", "find", '{"query":"Ada"}')
+    assert row["result"] == "The tool find answered: Ada Lovelace"
 
 
 def test_files_reach_the_agent_by_every_way(client: httpx.Client) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -154,16 +154,14 @@ def allowed_tools(program: Program, tools: Iterable[ClientTool]) -> list[ClientT
 
 def check_unambiguous(program: Program, tools: Iterable[ClientTool]) -> None:
     """
-    Make sure that a model that knows tools by their bare names can tell them apart.
+    Make sure that a model that knows tools by their bare names can tell the registered ones apart. One of the agent's
+    own of such a name is not offered: whoever registers `crm.find` for an agent that can `find` files means it.
 
     Raises:
         WorkflowRefusal
     """
-    allowed = allowed_tools(program, tools)
-    own = getattr(program, "tools", None)
-    names: Mapping[str, str] = {} if own is None or not allowed else dict.fromkeys(own.names(), "a tool of its own")
-    taken = dict(names)
-    for tool in allowed:
+    taken: dict[str, str] = {}
+    for tool in allowed_tools(program, tools):
         other = taken.setdefault(tool.name, tool.full_name)
         if other != tool.full_name:
             raise WorkflowRefusal(
