@@ -39,7 +39,14 @@ class Slow:
     @property
     def tools(self) -> Tools:
         self._loop_of_the_test = asyncio.get_running_loop()
-        return Tools(Tool(name="slow", description="Takes for ever.", input=Nothing, function=self.run))
+        return Tools(
+            Tool(name="slow", description="Takes for ever.", input=Nothing, function=self.run),
+            Tool(name="quick", description="Takes no time.", input=Nothing, function=_quick),
+        )
+
+
+async def _quick(call: Call, arguments: Any) -> str:
+    return "done"
 
 
 @pytest.fixture
@@ -60,7 +67,9 @@ async def client(fake_server: Callable[..., FakeServer], slow: Slow) -> AsyncIte
 async def test_a_call_that_takes_too_long_is_stopped(
     client: tuple[FakeServer, Any], slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rpc, "CALL_SECONDS", 0.2)
+    # What the first call loads takes longer than the limit on a busy machine, and then the tool is not even called.
+    (await client[1].post("/rpc", json={"method": "tool.quick", "params": {}})).raise_for_status()
+    monkeypatch.setattr(rpc, "CALL_SECONDS", 1)
 
     refused = await client[1].post("/rpc", json=BODY)
 
