@@ -19,6 +19,7 @@ import msgspec
 
 from holdfast.agents.assistant.program import message_of
 from holdfast.agents.models import build_model
+from holdfast.agents.models.library import LIBRARY
 from holdfast.errors import InvalidInput, RunNotFound
 from holdfast.execution.codec import decode_result
 from holdfast.execution.program import AgentSpec
@@ -166,7 +167,7 @@ class LearningProgram:
 
     def _load(self) -> Callable[[str], Awaitable[Sequence[dict[str, Any]]]]:
         """Load the model library and make the model, in the calling thread."""
-        with self._loading:
+        with self._loading, LIBRARY:
             if self._ask is None:
                 model = self._model
                 if isinstance(model, str):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from holdfast.agents.assistant.kit import ALL, Kit, Skills
 from holdfast.agents.assistant.limits import STANDARD, Limits
 from holdfast.agents.models import WORD_DELAY_SECONDS, build_model, check_model, credentials_of, is_offline
+from holdfast.agents.models.library import LIBRARY
 from holdfast.agents.tools import Tool, Tools, builtin_tools, memory_tools
 from holdfast.agents.tools.gate import Gate
 from holdfast.execution.codec import encode_result
@@ -217,7 +218,7 @@ class AssistantProgram:
 
     def preload(self) -> Loop:
         """Load the model library and make the model, in the calling thread: some two seconds the first time."""
-        with self._loading:
+        with self._loading, LIBRARY:
             if self._loop is None:
                 self._loop = self._make_loop()
             return self._loop

@@ -80,7 +80,7 @@ class CallingProgram:
             PermissionDenied: a person would be asked, or the policy denies it; nothing was done.
             InvalidInput: the input is no call.
         """
-        # Behind the lock of whoever loads the model library at this moment: half of it would be no good.
+        # What is imported below needs the model library, whole.
         await asyncio.to_thread(self._assistant.preload)
         from holdfast.agents.assistant.calls import call_once
         from holdfast.agents.assistant.turn import Turn

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.agents.models.failures import ModelNotConfigured
+from holdfast.agents.models.library import LIBRARY
 from holdfast.agents.models.names import EMBEDDERS, EXTRAS, has_tag, is_known, key_variables, provider_of, spelled
 
 if TYPE_CHECKING:
@@ -83,13 +84,14 @@ def build_model(
     """
     check_model(name, key, url)
     name = name if name is None else spelled(name)
-    if name is None or is_offline(name, url):
-        from holdfast.agents.models.offline.model import OfflineModel
+    with LIBRARY:
+        if name is None or is_offline(name, url):
+            from holdfast.agents.models.offline.model import OfflineModel
 
-        return OfflineModel(word_delay_seconds=word_delay_seconds)
-    if url is not None:
-        return _model_at(url, name, key)
-    return _provider_model(name, key)
+            return OfflineModel(word_delay_seconds=word_delay_seconds)
+        if url is not None:
+            return _model_at(url, name, key)
+        return _provider_model(name, key)
 
 
 def _model_at(url: str, name: str, key: str | None) -> Model[Any]:

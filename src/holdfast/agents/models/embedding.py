@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from holdfast.agents.models.failures import ModelNotConfigured
+from holdfast.agents.models.library import LIBRARY
 
 if TYPE_CHECKING:
     from pydantic_ai.embeddings import Embedder, EmbeddingModel
@@ -44,7 +45,7 @@ class ModelEmbedder:
         return await asyncio.to_thread(self._load) if embedder is None else embedder
 
     def _load(self) -> Embedder:
-        with self._loading:
+        with self._loading, LIBRARY:
             embedder = self._embedder
             if embedder is None:
                 from pydantic_ai.embeddings import Embedder

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from holdfast.agents.models.library import LIBRARY
+
 
 class Ask(Protocol):
     """Asks a model that is loaded; see `Generator.generate`."""
@@ -42,8 +44,9 @@ class Generator:
         return await ask(prompt, system, say)
 
     def _load(self) -> Any:
-        from holdfast.agents.models.build import build_model
-        from holdfast.agents.skill.model_asking import asker
+        with LIBRARY:
+            from holdfast.agents.models.build import build_model
+            from holdfast.agents.skill.model_asking import asker
 
-        name, key, url = self._settings
-        return asker(build_model(name, key, url))
+            name, key, url = self._settings
+            return asker(build_model(name, key, url))
