@@ -245,7 +245,12 @@ from holdfast.client.portal import Portal
 from holdfast.client.streams import EventStream"""
 
 API_CONTEXT = """    def set_key(self, key: str | None) -> None:
-        \"""The key of all further requests; None sends none.\"""
+        \"""
+        The key of all further requests; None sends none.
+
+        Raises:
+            ValueError: it is none, say with a line break behind it. The text does not show it.
+        \"""
         self._async.set_key(key)
 
     def close(self) -> None:

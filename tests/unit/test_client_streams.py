@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any
@@ -519,3 +520,37 @@ def test_an_interrupt_between_two_events_loses_and_repeats_none() -> None:
 
     assert numbers(seen) == [0, 1, 2, 3]
     portal.close()
+
+
+async def test_the_waiting_time_that_a_stream_asked_for_outlives_its_connection() -> None:
+    """A server that is away says nothing: what it said before still holds."""
+    wire = Wire(
+        stream(b"retry: 5000\n\n", JOURNAL[0], end=End.BROKEN),
+        Unreachable(),
+        stream(JOURNAL[1], end=End.BROKEN),
+        stream(b"retry: 20\n\n", JOURNAL[2], end=End.BROKEN),
+        stream(JOURNAL[3]),
+    )
+    client, clock = client_of(wire)
+
+    await read(client)
+
+    assert clock.slept[:3] == [5.0, 5.0, 5.0]
+    assert clock.slept[3] < 5.0
+
+
+async def test_a_stream_that_a_proxy_compresses_is_read_all_the_same() -> None:
+    whole = gzip.compress(OPENING + b"".join(JOURNAL))
+    pieces = [whole[:30], whole[30:]]
+    wire = Wire(Reply(200, {"content-type": "Text/Event-Stream", "content-encoding": "gzip"}, pieces))
+    client, _ = client_of(wire)
+
+    assert numbers(await read(client)) == [0, 1, 2, 3]
+    assert wire.headers("accept-encoding") == ["identity"]
+
+
+async def test_a_compressed_stream_that_is_broken_is_read_on() -> None:
+    broken = Reply(200, {"content-type": "text/event-stream", "content-encoding": "gzip"}, [b"no gzip"])
+    client, _ = client_of(Wire(broken, stream(OPENING, *JOURNAL)))
+
+    assert numbers(await read(client)) == [0, 1, 2, 3]

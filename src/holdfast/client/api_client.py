@@ -55,10 +55,13 @@ class ApiClient:
         await self._http.aclose()
 
     def set_key(self, key: str | None) -> None:
-        """The key of all further requests; None sends none."""
-        self._http.headers.pop(self._KEY_HEADER, None)
-        if key is not None:
-            self._http.headers[self._KEY_HEADER] = key
+        """
+        The key of all further requests; None sends none.
+
+        Raises:
+            ValueError: it is none, say with a line break behind it. The text does not show it.
+        """
+        self._http.set_header(self._KEY_HEADER, key)
 
     async def _get(self, path: str, query: dict[str, Any] | None = None, *, timeout: float | None = None) -> Any:
         return (await self._http.send_again(Request("GET", path, query or {}), timeout=timeout)).json()

@@ -18,6 +18,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
+from holdfast.client.addressing import checked_header, checked_url, shown_url
 from holdfast.client.answers import Answer, error_of
 from holdfast.client.backoff import Backoff
 from holdfast.client.errors import ApiError, ClientClosed, ClientError, ConnectionFailed, DeadlineExceeded
@@ -74,16 +75,19 @@ class Http:
 
     `backoff` makes the delays of whatever is repeated, `sleep` waits for them, and `clock` says how long something takes;
     tests replace all three. `transport` replaces the network.
+
+    Raises:
+        ValueError: `base_url` is none.
     """
 
     def __init__(self, base_url: str, timeout: float, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
-        self.headers: dict[str, str] = {}
+        self.headers: Mapping[str, str] = {}
         self.backoff: Callable[[], Backoff] = Backoff
         self.sleep: Sleep = asyncio.sleep
         self.clock: Callable[[], float] = time.monotonic
         self.closings = 0  # how often it was closed
         self.readers: weakref.WeakSet[Closable] = weakref.WeakSet()
-        self._base_url = base_url
+        self._base_url = checked_url(base_url)
         self._timeout = timeout
         self._transport = transport
         self._is_secure = base_url.lower().startswith("https:")
@@ -94,6 +98,16 @@ class Http:
         # Streams have a pool of their own: with a thousand of them open, a request would look at each.
         self._requests: httpx2.AsyncClient | None = None
         self._streams: httpx2.AsyncClient | None = None
+
+    def set_header(self, name: str, value: str | None) -> None:
+        """
+        A header of all further requests; None: they have it no more. Called from any thread.
+
+        Raises:
+            ValueError: no header may hold it. Nothing was changed.
+        """
+        others = {other: held for other, held in self.headers.items() if other != name}
+        self.headers = others if value is None else {**others, name: checked_header(name, value)}
 
     async def send(self, request: Request, *, timeout: float | None = None, **more: Any) -> Answer:
         """
@@ -123,7 +137,7 @@ class Http:
             )
         except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError) as exc:
             self.check_open(closings)
-            raise _failed(request, exc) from exc
+            raise self._failed(request, exc) from exc
         answer = Answer(response.status_code, response.headers, response.content)
         if not 200 <= answer.status_code < 300:
             raise error_of(answer)
@@ -198,12 +212,15 @@ class Http:
                 if not 200 <= response.status_code < 300:
                     raise error_of(Answer(response.status_code, response.headers, await response.aread()))
                 if response.status_code == 200 and not _is_stream(response.headers):
-                    raise error_of(Answer(502, {}, b"an answer that is no event stream"))
-                async with aclosing(response.aiter_raw()) as pieces:
+                    found = response.headers.get("content-type", "no type")
+                    raise error_of(Answer(502, {}, f"an answer that is no event stream, but {found}".encode()))
+                # It is not asked for, and there are proxies that compress all the same.
+                is_plain = response.headers.get("content-encoding", "identity") == "identity"
+                async with aclosing(response.aiter_raw() if is_plain else response.aiter_bytes()) as pieces:
                     yield Opened(response.status_code, response.headers, pieces)
-        except (httpx2.TransportError, httpx2.StreamError) as exc:
+        except (httpx2.TransportError, httpx2.StreamError, httpx2.DecodingError) as exc:
             self.check_open(closings)
-            raise _failed(request, exc) from exc
+            raise self._failed(request, exc) from exc
 
     def check_open(self, closings: int) -> None:
         """
@@ -224,13 +241,25 @@ class Http:
         if requests is not None and streams is not None and loop is asyncio.get_running_loop():
             for reader in list(self.readers):
                 await reader.leave()
-            await requests.aclose()
-            await streams.aclose()
+            try:
+                await requests.aclose()
+            finally:
+                await streams.aclose()
 
     def _headers(self, request: Request) -> dict[str, str]:
         body = {} if request.content is None else {"Content-Type": "application/json"}
-        own = {name: value for name, value in request.headers.items() if value is not None}
+        own = {name: checked_header(name, value) for name, value in request.headers.items() if value is not None}
         return {**self.headers, **body, **own}
+
+    def _failed(self, request: Request, error: Exception) -> ConnectionFailed:
+        import httpx2
+
+        # What breaks the protocol is told with what was sent, which nobody is to read.
+        text = "" if isinstance(error, httpx2.LocalProtocolError) else str(error)
+        told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        failed = ConnectionFailed(f"{request.method} {shown_url(self._base_url)}{request.path}: {told}")
+        failed.is_overdue = isinstance(error, httpx2.ReadTimeout)
+        return failed
 
     async def _loaded(self) -> None:
         """The HTTP library and its certificates take a tenth of a second and more: not on the event loop."""
@@ -308,18 +337,9 @@ async def within(deadline: float | None, work: Awaitable[T]) -> T:
 
 
 def _is_stream(headers: Mapping[str, str]) -> bool:
-    return headers.get("content-type", "").startswith("text/event-stream")
+    return headers.get("content-type", "").lower().startswith("text/event-stream")
 
 
 def _query(query: Mapping[str, Any]) -> dict[str, str]:
     shown = {name: value for name, value in query.items() if value is not None}
     return {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in shown.items()}
-
-
-def _failed(request: Request, error: Exception) -> ConnectionFailed:
-    import httpx2
-
-    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    failed = ConnectionFailed(f"{request.method} {request.path}: {told}")
-    failed.is_overdue = isinstance(error, httpx2.ReadTimeout)
-    return failed

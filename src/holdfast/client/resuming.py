@@ -165,12 +165,14 @@ class Resumption(Generic[E]):
         self._clock = clock
         self._decoder = SSEDecoder()
         self._opened_at = 0.0
+        self._retry_seconds = 0.0  # what the stream asked for last, on whatever connection
 
     def is_over(self) -> bool:
         return self.source.is_over
 
     def begin(self) -> Request:
         """The next request. What the last connection left unfinished is void."""
+        self._retry_seconds = self._asked_seconds()
         self._decoder = SSEDecoder()
         return self.source.request()
 
@@ -233,4 +235,8 @@ class Resumption(Generic[E]):
         self._wait(self._patience.failed(error))
 
     def _wait(self, seconds: float) -> None:
-        self.delay_seconds = max(seconds, (self._decoder.retry_ms or 0) / 1000)
+        self.delay_seconds = max(seconds, self._asked_seconds())
+
+    def _asked_seconds(self) -> float:
+        retry_ms = self._decoder.retry_ms
+        return self._retry_seconds if retry_ms is None else retry_ms / 1000

@@ -45,7 +45,8 @@ class RunsClient:
         Args:
             url: where the server is; default is HOLDFAST_URL, else where `holdfast serve` listens by itself.
             key: an API key; None sends none.
-            timeout: seconds that a request may take. What waits for a run has its own limit.
+            timeout: seconds that a request waits for the server: for the connection, its answer, or the next piece of it.
+                What waits for a run has its own limit.
             heartbeat_seconds: how often the server shows that a stream lives (its setting). A stream that is silent for
                 nearly twice as long is opened again.
             reconnect_seconds: how long the server may be away before a stream, or `invoke`, raises; `math.inf` is for ever.
@@ -359,7 +360,12 @@ class RunsClient:
         return self._portal.call(self._async.ready)
 
     def set_key(self, key: str | None) -> None:
-        """The key of all further requests; None sends none."""
+        """
+        The key of all further requests; None sends none.
+
+        Raises:
+            ValueError: it is none, say with a line break behind it. The text does not show it.
+        """
         self._async.set_key(key)
 
     def close(self) -> None:

@@ -62,7 +62,8 @@ class AsyncSkillsClient(ApiClient):
         Args:
             url: where the server is; default is HOLDFAST_URL, else where `holdfast serve` listens by itself.
             key: an API key; None sends none.
-            timeout: seconds that a request may take. What waits for a run has its own limit.
+            timeout: seconds that a request waits for the server: for the connection, its answer, or the next piece of it.
+                What waits for a run has its own limit.
             heartbeat_seconds: how often the server shows that a stream lives (its setting). A stream that is silent for
                 nearly twice as long is opened again.
             reconnect_seconds: how long the server may be away before a stream, or `execute`, raises; `math.inf` is for ever.

@@ -263,7 +263,7 @@ class SyncWorkflowClient:
         """
         Args:
             base_url: where the server is; default is HOLDFAST_URL, else where `holdfast serve` listens by itself.
-            timeout: seconds that a request may take; those that wait for something know better.
+            timeout: seconds that a request waits for the server: for the connection, its answer, or the next piece of it.
             ledger: what remembers calls and outputs; default is a MemoryLedger of its own.
             concurrency: how many handlers of one run are at work at once.
             tool_timeout: seconds that a handler may take; default is as long as its call is open.
@@ -297,7 +297,12 @@ class SyncWorkflowClient:
         self._portal.close()
 
     def set_api_key(self, api_key: str | None) -> None:
-        """The key of all further requests; None sends none."""
+        """
+        The key of all further requests; None sends none.
+
+        Raises:
+            ValueError: it is none, say with a line break behind it. The text does not show it.
+        """
         self._async.set_api_key(api_key)
 
     def set_tools(self, tools: Mapping[str, Any], *, replace: bool = True) -> None:
