@@ -468,6 +468,14 @@ def test_what_a_contract_says_of_calls_and_outputs_holds_for_its_steps(tmp_path:
     ]
 
 
+def test_what_streams_cannot_become_a_sensitive_output(tmp_path: Path) -> None:
+    step = "  - {id: a, uses: model.generate, input: {prompt: x}, output: {text: outputs.r}, config: {stream: true}}\n"
+    secret = HEAD.replace("outputs: {}", "outputs: {r: {type: string, sensitive: true}}")
+    library = load(tmp_path, {"skills/x.skill.yaml": skill(step, secret)})
+
+    assert [(problem.step_id, problem.code) for problem in library.problems()] == [("a", "bad_control")]
+
+
 def test_further_keys_of_a_contract_are_ignored(tmp_path: Path) -> None:
     more = "safety: {trust_level: sandbox, allowed_targets: [x]}\nowner: me\nbind: {python: 'a:b'}\n"
 

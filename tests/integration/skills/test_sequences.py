@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from holdfast.agents.skill.model import Field
+from holdfast.agents.skill.model import Field, Foreach
 from holdfast.model import Status
+from tests.support.kernel import CALLER
 from tests.support.skills import capability, shown, skill, skilled
 
 SHOUT = capability("shout", "text:string", "text:string", side_effects=False)
@@ -125,3 +126,20 @@ async def test_sensitive_outputs_are_hidden_in_step_events_and_reach_the_next_st
 
     assert events[2]["output"] == {"text": "***"}
     assert events[-1]["output"] == {"length": 6}
+
+
+async def test_what_becomes_a_sensitive_output_of_the_skill_is_hidden_in_the_step_that_makes_it(tmp_path: Path) -> None:
+    step = {"id": "first", "uses": "shout", "input": {"text": "inputs.text"}, "output": {"text": "outputs.loud"}}
+    each = step | {"input": {"text": "item"}, "foreach": Foreach(items="[inputs.text]")}
+    secret = {"loud": Field(type="any", sensitive=True)}
+    plain, mapped = (
+        msgspec.structs.replace(skill(name, made, inputs="text:string"), outputs=secret)
+        for name, made in (("plain", step), ("mapped", each))
+    )
+    async with skilled(tmp_path, [plain, mapped], [SHOUT], FUNCTIONS) as running:
+        _, events = await running.run("skill:plain", {"text": "hello"})
+        run, of_items = await running.run("skill:mapped", {"text": "hello"})
+        steps = await running.kernel.runs.steps(CALLER, run.run_id)
+
+    assert "HELLO" not in repr(events[:-1]) + repr(of_items[:-1]) + repr(steps)
+    assert [found[-1]["output"] for found in (events, of_items)] == [{"loud": "HELLO!"}, {"loud": ["HELLO!"]}]

@@ -24,6 +24,9 @@ class LevelAtWork(Protocol):
     def work(self) -> Undertaking: ...
 
     @property
+    def skill(self) -> Skill: ...
+
+    @property
     def data(self) -> Data: ...
 
     @property

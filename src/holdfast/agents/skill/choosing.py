@@ -101,7 +101,29 @@ def shown_inputs(step: StepAtWork, inputs: Mapping[str, Json]) -> Mapping[str, J
 
 
 def output_fields(step: StepAtWork) -> Mapping[str, Field]:
-    """What is declared of the outputs of a step that executes."""
+    """
+    What is declared of the outputs of a step that executes; what it hands on to a sensitive output of its skill is
+    sensitive too.
+    """
+    return hidden(step, _declared(step))
+
+
+def hidden(step: StepAtWork, fields: Mapping[str, Field]) -> Mapping[str, Field]:
+    """These fields of what the step makes, those sensitive that become a sensitive output of its skill."""
+    secret = {
+        source if source in fields else source.partition(".")[0]
+        for source, target in step.step.output.items()
+        if step.level.skill.hides(target)
+    }
+    if not secret & set(fields):
+        return fields
+    return {
+        name: msgspec.structs.replace(field, sensitive=True) if name in secret else field
+        for name, field in fields.items()
+    }
+
+
+def _declared(step: StepAtWork) -> Mapping[str, Field]:
     nested, capabilities = step.step.skill, step.work.definition.capabilities
     if nested is not None:
         return step.work.definition.skills[nested].outputs

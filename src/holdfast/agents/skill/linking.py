@@ -203,6 +203,9 @@ class _Linker:
         for index, step in enumerate(file.skill.steps):
             report.step_id = step.id
             at = _index(file, step, index)
+            if step.stream and any(map(file.skill.hides, step.output.values())):
+                message = "stream excludes sensitive outputs: the text would be out"
+                report.error("bad_control", ("steps", at, "config", "stream"), message)
             steps.append(self._check_step(report, at, step, is_sound=step.id not in unsound))
         report.step_id = None
         is_same = all(new is old for new, old in zip(steps, file.skill.steps, strict=True))

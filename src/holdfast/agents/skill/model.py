@@ -128,6 +128,12 @@ class Skill(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     domain: str = ""
     metadata: dict[str, Json] = {}
 
+    def hides(self, target: str) -> bool:
+        """Whether what a step writes there is an output that people are not shown."""
+        namespace, _, name = target.partition(".")
+        declared = self.outputs.get(name) if namespace == "outputs" else None
+        return declared is not None and declared.sensitive
+
 
 class Safety(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What holds wherever a capability is used."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from holdfast.agents.skill.at_work import StepAtWork
+from holdfast.agents.skill.choosing import hidden
 from holdfast.agents.skill.contract import withheld
 from holdfast.agents.skill.model import Capability
 from holdfast.agents.skill.units import Unit
@@ -32,7 +33,7 @@ def record(step: StepAtWork, unit: Unit, capability: Capability, made: Made, pro
     """
     data = encode_result(made, what=f"the output of step {step.key}")
     row = step.work.noted(unit.key, step.shown, data, began_at=unit.began_at, attempt=unit.attempt)
-    notes = step.work.withheld(unit.key, step.shown, withheld(capability.outputs, made))
+    notes = step.work.withheld(unit.key, step.shown, withheld(hidden(step, capability.outputs), made))
     step.work.write(progress_of(step, *progress), mark=step.key, rows=(row, *notes))
     step.count(len(data))
 
