@@ -12,6 +12,7 @@ import warnings
 
 import pytest
 
+from holdfast.client.errors import ClientClosed
 from holdfast.client.portal import Portal
 
 SECONDS = 20.0
@@ -29,7 +30,7 @@ def test_closing_ends_the_calls_that_other_threads_wait_for() -> None:
             ended.append("work")
 
     def wait() -> None:
-        with pytest.raises(concurrent.futures.CancelledError):
+        with pytest.raises(ClientClosed):
             portal.call(work)
         ended.append("wait")
 
@@ -96,7 +97,7 @@ def test_closing_lets_others_begin_anew_and_ends_what_it_found() -> None:
         other = portal.call(loop)
         may_end.set()
 
-        assert isinstance(slow.exception(SECONDS), concurrent.futures.CancelledError)
+        assert isinstance(slow.exception(SECONDS), ClientClosed)
         closing.result(SECONDS)
     assert other.is_running(), "the new loop is not ended with the old one"
     portal.close()

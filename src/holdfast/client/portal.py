@@ -11,6 +11,8 @@ import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from holdfast.client.errors import ClientClosed
+
 T = TypeVar("T")
 
 # So long an interrupted call waits for its work to let go of what it has open. It takes some steps of the loop.
@@ -30,6 +32,7 @@ class Portal:
         What the work comes to, or raises. Interrupting the wait (as by Ctrl-C) cancels the work, and waits for its end.
 
         Raises:
+            ClientClosed: another thread called `close`.
             RuntimeError: it is called in the loop's own thread, which would wait for itself.
         """
         done: concurrent.futures.Future[T] = concurrent.futures.Future()
@@ -59,11 +62,13 @@ class Portal:
                 loop = self._thread.loop
                 loop.call_soon_threadsafe(begin)
             return done.result()
-        except BaseException:
+        except BaseException as exc:
             if loop is not None and not done.done():
                 with contextlib.suppress(RuntimeError):  # the loop was ended meanwhile, and the work with it
                     loop.call_soon_threadsafe(cancel)
                 concurrent.futures.wait([done], ENDING_SECONDS)
+            if isinstance(exc, concurrent.futures.CancelledError) and self._is_ended(loop):
+                raise ClientClosed("the client was closed") from None
             raise
 
     def make(self, make: Callable[[], T]) -> T:
@@ -76,13 +81,17 @@ class Portal:
 
     def close(self) -> None:
         """
-        End the loop and what is at work on it: calls that other threads wait for raise CancelledError there. The next
+        End the loop and what is at work on it: calls that other threads wait for raise ClientClosed there. The next
         call starts another loop.
         """
         with self._starting:
             thread, self._thread = self._thread, None
         if thread is not None:
             thread.end()
+
+    def _is_ended(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+        thread = self._thread
+        return thread is None or thread.loop is not loop
 
     def forget(self) -> None:
         """In a process that was forked: there is no thread here, and the lock may be held for ever."""

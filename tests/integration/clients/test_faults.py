@@ -236,26 +236,29 @@ async def test_who_stops_reading_leaves_nothing_open_and_the_run_goes_on(cell: C
 
 
 async def test_a_client_that_is_closed_ends_what_is_read_by_it(cell: Cell, tmp_path: Path) -> None:
-    """A stream that somebody waits for, and one that stands still; neither is opened again, and no thread is left."""
+    """A stream that somebody waits for, one that stands still, and a call; none is made again, and no thread is left."""
     threads = set(threading.enumerate())
-    gate = tmp_path / "gate"
+    gate, other = tmp_path / "gate", tmp_path / "other"
     client = await cell.client()
     waiting = cell.kind.start(client, "gated", str(gate))
     events = await cell.until_text(waiting)
     still = cell.kind.follow(client, waiting.run_id)
     assert await anext(still) == events[0]
     reading = asyncio.ensure_future(anext(waiting))
-    await until(lambda: is_reading(waiting))
+    calling = asyncio.ensure_future(cell.kind.call(client, "gated", str(other)))
+    await until(lambda: is_reading(waiting) and Path(f"{other}.in").exists())
 
     await (client.close() if cell.is_sync else client.aclose())
 
-    with pytest.raises(ClientClosed):
-        await reading
+    for work in (reading, calling):
+        with pytest.raises(ClientClosed):
+            await work
     await until(lambda: cell.line.open == 0)
     assert not [thread.name for thread in set(threading.enumerate()) - threads if "client" in thread.name]
     with pytest.raises(ClientClosed):
         await all_of(still)
     gate.touch()
+    other.touch()
     after = cell.kind.follow(await cell.client(), waiting.run_id)
     assert await after.result() == cell.kind.output("gated", str(gate))
 
