@@ -21,6 +21,7 @@ import pytest
 from tests.support.hook_receiver import HookReceiver, Received, hook_receiver
 from tests.support.postgres import PostgresServer
 from tests.support.server import ServerProcess, start_server
+from tests.support.stores import LEASE_SECONDS
 
 AGENTS = Path(__file__).with_name("skill_agents.py")
 ENDS = ("step_completed", "step_skipped", "step_degraded", "step_failed")
@@ -77,7 +78,7 @@ def root(tmp_path: Path) -> Path:
 def served(tmp_path: Path, root: Path, crash_at: str = "", store: str | None = None) -> ServerProcess:
     environment = {"HOLDFAST_SKILLS_ROOTS": str(root), "HOLDFAST_SKILLS_HTTP_ALLOW": "127.0.0.1"}
     if store is not None:
-        environment["HOLDFAST_STORE"] = store
+        environment |= {"HOLDFAST_STORE": store, "HOLDFAST_LEASE_SECONDS": LEASE_SECONDS}
     return start_server(tmp_path / "data", agents=AGENTS, environment=environment | {"CRASH_AT": crash_at})
 
 
@@ -276,10 +277,13 @@ def test_the_sample_skills_go_on_wherever_they_died(tmp_path: Path, root: Path, 
     died_at(tmp_path, root, point)
 
 
-def test_a_post_that_a_kill_cut_off_is_not_made_again_without_asking(tmp_path: Path, root: Path) -> None:
+def test_a_post_that_a_kill_cut_off_is_not_made_again_without_asking(
+    own_store: dict[str, str], tmp_path: Path, root: Path
+) -> None:
+    store = own_store.get("HOLDFAST_STORE")
     with hook_receiver() as hook:
         publishing = Publishing(tmp_path, root, hook)
-        server = served(tmp_path, root)
+        server = served(tmp_path, root, store=store)
 
         def kill(_: Received) -> int:
             server.kill()
@@ -290,7 +294,7 @@ def test_a_post_that_a_kill_cut_off_is_not_made_again_without_asking(tmp_path: P
         publishing.until(server, "waiting_for_human")
         publishing.approve(server)
         server.wait(SECONDS)
-        again = served(tmp_path, root)
+        again = served(tmp_path, root, store=store)
         try:
             record = publishing.until(again, "waiting_for_human")
             publishing.approve(again, output={"status_code": 200, "headers": {}, "text": ""})

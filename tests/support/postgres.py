@@ -142,9 +142,16 @@ class PostgresServer:
 
     async def hold_lease_clock(self, database: str, at: float) -> None:
         """Let the clock by which leases are measured stand at this second."""
+        await self._set_lease_clock(database, repr(at))
+
+    async def put_lease_clock_forward(self, database: str, seconds: float) -> None:
+        """Let the clock by which leases are measured be so far ahead of the real one, and go on from there."""
+        await self._set_lease_clock(database, f"extract(epoch FROM clock_timestamp()) + {seconds!r}")
+
+    async def _set_lease_clock(self, database: str, expression: str) -> None:
         await self.execute(
             "CREATE OR REPLACE FUNCTION holdfast.lease_clock() RETURNS double precision "
-            f"LANGUAGE sql VOLATILE AS 'SELECT {at!r}::double precision'",
+            f"LANGUAGE sql VOLATILE AS 'SELECT ({expression})::double precision'",
             database=database,
         )
 

@@ -55,8 +55,10 @@ async def slow() -> Slow:
 
 
 @pytest.fixture
-async def client(fake_server: Callable[..., FakeServer], slow: Slow) -> AsyncIterator[tuple[FakeServer, Any]]:
-    server = fake_server(AssistantProgram(ScriptedModel(), tools=slow.tools))
+async def client(
+    own_store: dict[str, str], fake_server: Callable[..., FakeServer], slow: Slow
+) -> AsyncIterator[tuple[FakeServer, Any]]:
+    server = fake_server(AssistantProgram(ScriptedModel(), tools=slow.tools), settings=own_store)
     headers = {"X-API-Key": server.key}
     async with httpx2.AsyncClient(
         base_url=server.url, headers=headers, transport=server.transport(), timeout=30
@@ -64,6 +66,7 @@ async def client(fake_server: Callable[..., FakeServer], slow: Slow) -> AsyncIte
         yield server, made
 
 
+@pytest.mark.one_store("it is about the time that a call takes")
 async def test_a_call_that_takes_too_long_is_stopped(
     client: tuple[FakeServer, Any], slow: Slow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,9 +1,13 @@
-"""A process dies while a skill is under way: what is on record is neither done nor shown again."""
+"""
+A process dies while a skill is under way: what is on record is neither done nor shown again. Where other records are read
+than those of a step, on both stores.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,9 @@ import pytest
 from holdfast.caller import Caller
 from holdfast.errors import AgentNotFound
 from holdfast.model import Run, Status
+from holdfast.store.postgres import PostgresStore
 from tests.support.kernel import CALLER
+from tests.support.postgres import PostgresServer
 from tests.support.skills import Skilled, capability, shown, skill, skilled
 from tests.support.until import until
 
@@ -40,6 +46,39 @@ class Hanging:
     @property
     def functions(self) -> dict[str, Callable[..., Any]]:
         return {"work": self, "pure": self, "once": self}
+
+
+ONE_STORE = pytest.mark.one_store("it reads no other records than those of a step")
+
+AWAY_SECONDS = 30.0
+
+
+class Place:
+    """Where the kernels of a test have their store, one after the other; what a dead one held is free for the next."""
+
+    def __init__(self, directory: Path, postgres: PostgresServer | None = None, database: str = "") -> None:
+        self._directory, self._postgres, self._database = directory, postgres, database
+        self._passed = 0.0
+
+    @contextlib.asynccontextmanager
+    async def skilled(self, *given: Any, **options: Any) -> AsyncIterator[Skilled]:
+        if self._postgres is None:
+            async with skilled(self._directory, *given, **options) as running:
+                yield running
+            return
+        store = PostgresStore(self._postgres.url(self._database))
+        async with skilled(self._directory, *given, store=store, **options) as running:
+            yield running
+        self._passed += AWAY_SECONDS
+        await self._postgres.put_lease_clock_forward(self._database, self._passed)
+
+
+@pytest.fixture
+def place(own_store: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest) -> Place:
+    if not own_store:
+        return Place(tmp_path)
+    database = own_store["HOLDFAST_STORE"].rpartition("/")[2]
+    return Place(tmp_path, request.getfixturevalue("postgres"), database)
 
 
 def sequence(count: int, uses: str = "work") -> Any:
@@ -80,11 +119,11 @@ def after_restart(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("dying", range(4))
-async def test_only_what_was_in_flight_is_done_again(tmp_path: Path, dying: int) -> None:
+async def test_only_what_was_in_flight_is_done_again(place: Place, dying: int) -> None:
     first, second = Hanging(dying), Hanging()
-    async with skilled(tmp_path, [sequence(4)], [WORK, PURE], first.functions, crash=True) as running:
+    async with place.skilled([sequence(4)], [WORK, PURE], first.functions, crash=True) as running:
         run = await died(running, first, "skill:sequence")
-    async with skilled(tmp_path, [sequence(4)], [WORK, PURE], second.functions) as running:
+    async with place.skilled([sequence(4)], [WORK, PURE], second.functions) as running:
         run, events = await ended(running, run)
 
     assert (run.status, events[-1]["output"]) == (Status.COMPLETED, {"x": 0})
@@ -98,20 +137,20 @@ async def test_only_what_was_in_flight_is_done_again(tmp_path: Path, dying: int)
     assert [event["sequence"] for event in events] == list(range(len(events)))
 
 
-async def test_branches_that_ended_beside_the_one_in_flight_are_not_run_again(tmp_path: Path) -> None:
+async def test_branches_that_ended_beside_the_one_in_flight_are_not_run_again(place: Place) -> None:
     steps = [{"id": f"b{n}", "uses": "work", "input": {"value": n}, "depends_on": []} for n in range(4)]
     wide = skill("wide", *steps)
     first, second = Hanging(2), Hanging()
-    async with skilled(tmp_path, [wide], [WORK], first.functions, crash=True) as running:
+    async with place.skilled([wide], [WORK], first.functions, crash=True) as running:
         run = await died(running, first, "skill:wide")
         await seen(running, run, "step_completed", 3)
-    async with skilled(tmp_path, [wide], [WORK], second.functions) as running:
+    async with place.skilled([wide], [WORK], second.functions) as running:
         run, _ = await ended(running, run)
 
     assert (run.status, sorted(first.calls), second.calls) == (Status.COMPLETED, [0, 1, 2, 3], [2])
 
 
-async def test_items_on_record_are_not_called_again_and_stay_in_order(tmp_path: Path) -> None:
+async def test_items_on_record_are_not_called_again_and_stay_in_order(place: Place) -> None:
     each = skill(
         "each",
         {
@@ -125,7 +164,7 @@ async def test_items_on_record_are_not_called_again_and_stay_in_order(tmp_path: 
         outputs="x",
     )
     first, second = Hanging(50), Hanging()
-    async with skilled(tmp_path, [each], [WORK], first.functions, crash=True) as running:
+    async with place.skilled([each], [WORK], first.functions, crash=True) as running:
         run = await running.start("skill:each", {"list": list(range(100))})
         await asyncio.wait_for(first.entered.wait(), 20)
         execution = running.kernel.worker.execution(run.number)
@@ -136,7 +175,7 @@ async def test_items_on_record_are_not_called_again_and_stay_in_order(tmp_path: 
             for step in await running.kernel.store.steps(run.number)
             if step.key.startswith("a/item:") and step.is_recorded
         }
-    async with skilled(tmp_path, [each], [WORK], second.functions) as running:
+    async with place.skilled([each], [WORK], second.functions) as running:
         run, events = await ended(running, run)
 
     assert len(recorded) >= 40
@@ -144,7 +183,8 @@ async def test_items_on_record_are_not_called_again_and_stay_in_order(tmp_path: 
     assert events[-1]["output"] == {"x": list(range(100))}
 
 
-async def test_turns_of_a_loop_are_written_again_and_not_done_again(tmp_path: Path) -> None:
+@ONE_STORE
+async def test_turns_of_a_loop_are_written_again_and_not_done_again(place: Place) -> None:
     loop = skill(
         "loop",
         {"id": "zero", "uses": "pure", "input": {"value": ["a"]}, "output": {"value": "vars.all"}},
@@ -163,16 +203,16 @@ async def test_turns_of_a_loop_are_written_again_and_not_done_again(tmp_path: Pa
     first, second = Hanging("hang"), Hanging()
     parts = [WORK, PURE]
     made = {**first.functions, "pure": lambda value: {"value": value}}
-    async with skilled(tmp_path, [loop], parts, made, crash=True) as running:
+    async with place.skilled([loop], parts, made, crash=True) as running:
         run = await died(running, first, "skill:loop")
-    async with skilled(tmp_path, [loop], parts, {**second.functions, "pure": made["pure"]}) as running:
+    async with place.skilled([loop], parts, {**second.functions, "pure": made["pure"]}) as running:
         run, events = await ended(running, run)
 
     assert second.calls == ["hang"]
     assert events[-1]["output"] == {"x": ["a", None, None, None]}
 
 
-async def test_a_wait_before_the_next_attempt_outlives_the_process(tmp_path: Path) -> None:
+async def test_a_wait_before_the_next_attempt_outlives_the_process(place: Place) -> None:
     calls: list[int] = []
 
     def broken(value: int) -> None:
@@ -181,10 +221,10 @@ async def test_a_wait_before_the_next_attempt_outlives_the_process(tmp_path: Pat
 
     retry = {"max_attempts": 3, "backoff_seconds": 0.4, "backoff_multiplier": 1}
     tried = skill("tried", {"id": "a", "uses": "work", "input": {"value": 1}, "retry": retry})
-    async with skilled(tmp_path, [tried], [WORK], {"work": broken}, crash=True) as running:
+    async with place.skilled([tried], [WORK], {"work": broken}, crash=True) as running:
         run = await running.start("skill:tried")
         await seen(running, run, "step_failed")
-    async with skilled(tmp_path, [tried], [WORK], {"work": broken}) as running:
+    async with place.skilled([tried], [WORK], {"work": broken}) as running:
         run, events = await ended(running, run)
 
     assert len(calls) == 3
@@ -195,7 +235,8 @@ async def test_a_wait_before_the_next_attempt_outlives_the_process(tmp_path: Pat
     assert "reason" not in again
 
 
-async def test_a_call_that_a_crash_ended_does_not_count_against_the_attempts(tmp_path: Path) -> None:
+@ONE_STORE
+async def test_a_call_that_a_crash_ended_does_not_count_against_the_attempts(place: Place) -> None:
     retry = {"max_attempts": 2, "backoff_seconds": 0}
     tried = skill("tried", {"id": "a", "uses": "work", "input": {"value": 1}, "retry": retry})
     first = Hanging(1)
@@ -207,9 +248,9 @@ async def test_a_call_that_a_crash_ended_does_not_count_against_the_attempts(tmp
             raise RuntimeError("not now")
         return value
 
-    async with skilled(tmp_path, [tried], [WORK], first.functions, crash=True) as running:
+    async with place.skilled([tried], [WORK], first.functions, crash=True) as running:
         run = await died(running, first, "skill:tried")
-    async with skilled(tmp_path, [tried], [WORK], {"work": later}) as running:
+    async with place.skilled([tried], [WORK], {"work": later}) as running:
         run, events = await ended(running, run)
 
     assert run.status is Status.COMPLETED
@@ -224,12 +265,12 @@ SINGLE = skill(
 )
 
 
-async def unknown(tmp_path: Path, answer: Any) -> tuple[list[Any], list[dict[str, Any]]]:
+async def unknown(place: Place, answer: Any) -> tuple[list[Any], list[dict[str, Any]]]:
     """A run whose process died inside of its one call; what was called after that, and all events."""
     first, second = Hanging(1), Hanging()
-    async with skilled(tmp_path, [SINGLE], [ONCE], first.functions, crash=True) as running:
+    async with place.skilled([SINGLE], [ONCE], first.functions, crash=True) as running:
         run = await died(running, first, "skill:single")
-    async with skilled(tmp_path, [SINGLE], [ONCE], second.functions) as running:
+    async with place.skilled([SINGLE], [ONCE], second.functions) as running:
         await running.kernel.waiting(run)
         pending = [item for item in await running.kernel.store.interrupts(run.number) if item.is_pending]
         assert [(item.reason, item.answer_role) for item in pending] == [("outcome_unknown", "operator")]
@@ -238,40 +279,42 @@ async def unknown(tmp_path: Path, answer: Any) -> tuple[list[Any], list[dict[str
     return second.calls, events
 
 
-async def test_a_person_decides_whether_a_call_is_made_again(tmp_path: Path) -> None:
-    calls, events = await unknown(tmp_path, True)
+@ONE_STORE
+async def test_a_person_decides_whether_a_call_is_made_again(place: Place) -> None:
+    calls, events = await unknown(place, True)
 
     assert (calls, events[-1]["output"]) == ([1], {"x": 1})
     started = [(event["attempt"], event.get("reason")) for event in events if event["type"] == "step_started"]
     assert started == [(1, None), (2, "restart")]
 
 
-async def test_a_person_may_know_what_the_call_made(tmp_path: Path) -> None:
-    calls, events = await unknown(tmp_path, {"approved": True, "output": {"value": 5}})
+async def test_a_person_may_know_what_the_call_made(place: Place) -> None:
+    calls, events = await unknown(place, {"approved": True, "output": {"value": 5}})
 
     assert (calls, events[-1]["output"]) == ([], {"x": 5})
 
 
-async def test_a_denial_ends_it_with_an_unknown_outcome(tmp_path: Path) -> None:
-    calls, events = await unknown(tmp_path, False)
+@ONE_STORE
+async def test_a_denial_ends_it_with_an_unknown_outcome(place: Place) -> None:
+    calls, events = await unknown(place, False)
 
     assert (calls, events[-1]["code"], events[-1]["details"]["status"]) == ([], "outcome_unknown", 409)
 
 
-async def test_a_second_crash_while_the_question_is_open_asks_no_second_one(tmp_path: Path) -> None:
+async def test_a_second_crash_while_the_question_is_open_asks_no_second_one(place: Place) -> None:
     first = Hanging(1)
-    async with skilled(tmp_path, [SINGLE], [ONCE], first.functions, crash=True) as running:
+    async with place.skilled([SINGLE], [ONCE], first.functions, crash=True) as running:
         run = await died(running, first, "skill:single")
-    async with skilled(tmp_path, [SINGLE], [ONCE], first.functions, crash=True) as running:
+    async with place.skilled([SINGLE], [ONCE], first.functions, crash=True) as running:
         await seen(running, run, "interrupt")
     second = Hanging(1)
-    async with skilled(tmp_path, [SINGLE], [ONCE], second.functions, crash=True) as running:
+    async with place.skilled([SINGLE], [ONCE], second.functions, crash=True) as running:
         await running.kernel.waiting(run)
         interrupts = await running.kernel.store.interrupts(run.number)
         await running.kernel.runs.answer(OPERATOR, run.run_id, True, interrupt_id=interrupts[0].interrupt_id)
         await asyncio.wait_for(second.entered.wait(), 10)
     third = Hanging()
-    async with skilled(tmp_path, [SINGLE], [ONCE], third.functions) as running:
+    async with place.skilled([SINGLE], [ONCE], third.functions) as running:
         await running.kernel.waiting(run)
         again = await running.kernel.store.interrupts(run.number)
 
@@ -279,7 +322,7 @@ async def test_a_second_crash_while_the_question_is_open_asks_no_second_one(tmp_
     assert [item.is_pending for item in again] == [False, True]  # the second call was cut off, too
 
 
-async def test_a_confirmation_outlives_the_process_and_the_call_is_made_once(tmp_path: Path) -> None:
+async def test_a_confirmation_outlives_the_process_and_the_call_is_made_once(place: Place) -> None:
     confirmed = skill(
         "confirmed",
         {"id": "before", "uses": "work", "input": {"value": 0}},
@@ -287,10 +330,10 @@ async def test_a_confirmation_outlives_the_process_and_the_call_is_made_once(tmp
         outputs="x",
     )
     first, second = Hanging(), Hanging()
-    async with skilled(tmp_path, [confirmed], [WORK, ONCE], first.functions, crash=True) as running:
+    async with place.skilled([confirmed], [WORK, ONCE], first.functions, crash=True) as running:
         run = await running.start("skill:confirmed")
         await running.kernel.waiting(run)
-    async with skilled(tmp_path, [confirmed], [WORK, ONCE], second.functions) as running:
+    async with place.skilled([confirmed], [WORK, ONCE], second.functions) as running:
         pending = await running.kernel.store.interrupts(run.number)
         await running.kernel.runs.answer(OPERATOR, run.run_id, True, interrupt_id=pending[0].interrupt_id)
         run, events = await ended(running, run)
@@ -302,7 +345,8 @@ async def test_a_confirmation_outlives_the_process_and_the_call_is_made_once(tmp
     ]
 
 
-async def test_a_recorded_failure_is_not_tried_again(tmp_path: Path) -> None:
+@ONE_STORE
+async def test_a_recorded_failure_is_not_tried_again(place: Place) -> None:
     pair = skill(
         "pair",
         {"id": "bad", "uses": "work", "input": {"value": 0}},
@@ -314,25 +358,25 @@ async def test_a_recorded_failure_is_not_tried_again(tmp_path: Path) -> None:
         raise RuntimeError(f"broken {value}")
 
     made: dict[str, Any] = {"pure": first, "work": broken}
-    async with skilled(tmp_path, [pair], [WORK, PURE], made, crash=True) as running:
+    async with place.skilled([pair], [WORK, PURE], made, crash=True) as running:
         run = await running.start("skill:pair", fail_fast=False)
         await seen(running, run, "step_failed")
-    async with skilled(tmp_path, [pair], [WORK, PURE], second.functions) as running:
+    async with place.skilled([pair], [WORK, PURE], second.functions) as running:
         run, _ = await ended(running, run)
 
     assert (second.calls, run.status) == ([1], Status.COMPLETED)
 
 
-async def test_a_run_goes_on_with_the_definition_that_it_began_with(tmp_path: Path) -> None:
+async def test_a_run_goes_on_with_the_definition_that_it_began_with(place: Place) -> None:
     def text(value: str) -> Any:
         ask = {"id": "a", "uses": "pure", "input": {"value": value}, "confirm": {}, "output": {"value": "outputs.x"}}
         return skill("text", ask, outputs="x")
 
     hanging = Hanging()
-    async with skilled(tmp_path, [text("old")], [PURE], hanging.functions, crash=True) as running:
+    async with place.skilled([text("old")], [PURE], hanging.functions, crash=True) as running:
         run = await running.start("skill:text")
         await running.kernel.waiting(run)
-    async with skilled(tmp_path, [text("new")], [PURE], hanging.functions) as running:
+    async with place.skilled([text("new")], [PURE], hanging.functions) as running:
         pending = await running.kernel.store.interrupts(run.number)
         await running.kernel.runs.answer(OPERATOR, run.run_id, True, interrupt_id=pending[0].interrupt_id)
         _, events = await ended(running, run)
@@ -340,7 +384,8 @@ async def test_a_run_goes_on_with_the_definition_that_it_began_with(tmp_path: Pa
     assert events[-1]["output"] == {"x": "old"}
 
 
-async def test_a_warning_of_a_gate_is_shown_again_with_its_step(tmp_path: Path) -> None:
+@ONE_STORE
+async def test_a_warning_of_a_gate_is_shown_again_with_its_step(place: Place) -> None:
     gates = [{"capability": "check", "on_fail": "warn"}]
     warned = skill("warned", {"id": "a", "uses": "work", "input": {"value": 1}, "pre_gates": gates})
     check = capability("check", "value", "allowed", side_effects=False)
@@ -352,16 +397,17 @@ async def test_a_warning_of_a_gate_is_shown_again_with_its_step(tmp_path: Path) 
 
     first, second = Hanging(1), Hanging()
     parts = {**first.functions, "check": refuse}
-    async with skilled(tmp_path, [warned], [WORK, check], parts, crash=True) as running:
+    async with place.skilled([warned], [WORK, check], parts, crash=True) as running:
         run = await died(running, first, "skill:warned")
-    async with skilled(tmp_path, [warned], [WORK, check], {**second.functions, "check": refuse}) as running:
+    async with place.skilled([warned], [WORK, check], {**second.functions, "check": refuse}) as running:
         run, events = await ended(running, run)
 
     assert asked == [1]
     assert shown(after_restart(events))[:3] == ["restarted", "step_started a #2", "safety_gate_warning a"]
 
 
-async def test_a_stop_begins_no_call_that_must_be_made_once(tmp_path: Path) -> None:
+@ONE_STORE
+async def test_a_stop_begins_no_call_that_must_be_made_once(place: Place) -> None:
     """Whoever asks about a call that nobody made would be asked for nothing."""
     first, second = Hanging(0), Hanging()
     pair = skill(
@@ -370,19 +416,20 @@ async def test_a_stop_begins_no_call_that_must_be_made_once(tmp_path: Path) -> N
         {"id": "a", "uses": "once", "input": {"value": 1}, "output": {"value": "outputs.x"}},
         outputs="x",
     )
-    async with skilled(tmp_path, [pair], [WORK, ONCE], first.functions) as running:
+    async with place.skilled([pair], [WORK, ONCE], first.functions) as running:
         run = await died(running, first, "skill:pair")
-    async with skilled(tmp_path, [pair], [WORK, ONCE], second.functions) as running:
+    async with place.skilled([pair], [WORK, ONCE], second.functions) as running:
         run, events = await ended(running, run)
 
     assert (second.calls, events[-1]["output"]) == ([0, 1], {"x": 1})
 
 
-async def test_a_run_goes_on_whose_files_are_gone_and_no_new_one_starts(tmp_path: Path) -> None:
+@ONE_STORE
+async def test_a_run_goes_on_whose_files_are_gone_and_no_new_one_starts(place: Place) -> None:
     ask = {"id": "a", "uses": "pure", "input": {"value": 1}, "confirm": {}, "output": {"value": "outputs.x"}}
     asking = skill("asking", ask, outputs="x")
     hanging = Hanging()
-    async with skilled(tmp_path, [asking], [PURE], hanging.functions) as running:
+    async with place.skilled([asking], [PURE], hanging.functions) as running:
         run = await running.start("skill:asking")
         await running.kernel.waiting(run)
         running.library.by_id.clear()
