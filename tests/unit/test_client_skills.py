@@ -74,8 +74,11 @@ def client_of(wire: Wire, **arguments: Any) -> tuple[AsyncSkillsClient, HeldCloc
     return client, clock
 
 
-@pytest.mark.parametrize("run", [COMPLETED, FAILED, RESTARTED], ids=["completed", "failed", "restarted"])
-@pytest.mark.parametrize("end", [End.BROKEN, End.PROPERLY])
+@pytest.mark.parametrize(
+    ("run", "end"),
+    [(COMPLETED, End.BROKEN), (FAILED, End.BROKEN), (RESTARTED, End.PROPERLY)],
+    ids=["completed", "failed", "restarted"],
+)
 async def test_where_a_stream_is_cut_changes_nothing(run: list[bytes], end: End) -> None:
     cut = 0
 

@@ -166,10 +166,10 @@ async def test_leaving_cancels_nothing_and_cancelling_is_final(skills: Any, tmp_
 async def test_a_deadline_ends_what_stands_still_and_the_key_finds_the_run_again(skills: Any, tmp_path: Path) -> None:
     gate, key = tmp_path / "gate", f"wait-{id(skills)}"
     with pytest.raises(DeadlineExceeded):
-        await skills.stream("client.waits", {"gate": str(gate)}, timeout=0.3).result()
+        await skills.stream("client.waits", {"gate": str(gate)}, timeout=0.1).result()
     inputs = {"gate": str(gate)}
     with pytest.raises(DeadlineExceeded):
-        await skills.execute("client.waits", inputs, idempotency_key=key, timeout=0.3)
+        await skills.execute("client.waits", inputs, idempotency_key=key, timeout=0.1)
     waiting = asyncio.ensure_future(skills.execute("client.waits", inputs, idempotency_key=key))
     gate.touch()
 
