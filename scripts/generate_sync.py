@@ -35,7 +35,7 @@ CLASSES = {
     ("client", "WorkflowClient"): "SyncWorkflowClient",
 }
 SYNC_NAMES = {name: sync for (_, name), sync in CLASSES.items()}
-FIELDS = {"SyncWorkflowRun": ("task_id: int", "run_id: str | None", "agent_id: str")}
+FIELDS = {"SyncWorkflowRun": ("task_id: int",)}
 
 HEAD = '''"""
 The sync client of the Workflow API: `WorkflowClient` on an event loop of its own, in a thread.
@@ -48,7 +48,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.client.portal import Portal
 from holdfast.client.records import Record
@@ -60,6 +60,9 @@ from holdfast.client.workflow.namespaces import ExecutionFeedback, ExecutionReco
 from holdfast.client.workflow.records import AgentRuns, RunResult, StartedRun, TaskStatus, ToolResponses
 from holdfast.client.workflow.run import WorkflowRun
 from holdfast.client.workflow.tools import OnToolError
+
+if TYPE_CHECKING:
+    import httpx2
 '''
 
 

@@ -304,12 +304,17 @@ class Calls:
         given: dict[str, Any] = {"args": arguments, "agent_id": self.agent_id, "task_id": self._task_id}
         if tool.takes_call:
             given["call"] = call
-        if tool.is_async:
-            return await tool.handler(**given)
-        context = contextvars.copy_context()
-        threads = self._workshop.threads()
-        value = await asyncio.get_running_loop().run_in_executor(threads, lambda: context.run(tool.handler, **given))
-        return await value if inspect.isawaitable(value) else value
+        try:
+            if tool.is_async:
+                return await tool.handler(**given)
+            context, threads = contextvars.copy_context(), self._workshop.threads()
+            value = await asyncio.get_running_loop().run_in_executor(
+                threads, lambda: context.run(tool.handler, **given)
+            )
+            return await value if inspect.isawaitable(value) else value
+        except SystemExit as exc:
+            # Code that was written for a command line does so. It is the end of this call, and not of this process.
+            raise RuntimeError(f"the handler wanted to exit with {exc.code!r}") from exc
 
     async def _fault(self, call: Call, stage: Stage, error: Exception) -> Answer:
         """One fault, told with as little as the handler allows."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Any, Final
 
@@ -64,8 +64,8 @@ class Claims:
             yield
         finally:
             renewing.cancel()
-            with suppress(asyncio.CancelledError):
-                await renewing
+            # Not awaited itself: its own cancellation could not be told from that of who waits here.
+            await asyncio.wait({renewing})
 
     async def _renew(self, seconds: float, on_loss: Callable[[], None]) -> None:
         held = self.number

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from holdfast.client.records import Record
 from holdfast.client.workflow.calls import Calls, Workshop, log
@@ -23,6 +23,9 @@ from holdfast.client.workflow.namespaces import ExecutionFeedback, ExecutionReco
 from holdfast.client.workflow.records import AgentRuns, RunResult, StartedRun, TaskStatus, ToolResponses
 from holdfast.client.workflow.run import WorkflowRun, pending_calls
 from holdfast.client.workflow.tools import OnToolError, ToolMap
+
+if TYPE_CHECKING:
+    import httpx2
 
 # Where `holdfast serve` listens if nothing else is said.
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
@@ -50,6 +53,7 @@ class WorkflowClient:
         claim: bool | int = False,
         worker: str | None = None,
         on_tool_error: OnToolError | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """
         Args:
@@ -63,12 +67,13 @@ class WorkflowClient:
                 seconds (5 to 3,600), True is 60.
             worker: the name under which calls are claimed; default is one that no other client has.
             on_tool_error: is told each fault as (stage, call, exception); a text that it returns is what the run is told.
+            transport: replaces the network, for tests.
         """
         if unknown_tools not in ("leave", "error"):
             raise ValueError(f"unknown_tools is {unknown_tools!r}; expected 'leave' or 'error'")
         if concurrency < 1:
             raise ValueError(f"concurrency is {concurrency}; expected 1 or more")
-        self._http = Http(base_url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL, timeout)
+        self._http = Http(base_url or os.environ.get("HOLDFAST_URL") or DEFAULT_URL, timeout, transport=transport)
         self._workshop = Workshop(
             http=self._http,
             ledger=MemoryLedger() if ledger is None else ledger,
@@ -81,6 +86,7 @@ class WorkflowClient:
             on_tool_error=on_tool_error,
         )
         self._pool: ThreadPoolExecutor | None = None
+        self._pool_process = 0
         self._tools = ToolMap()
         self._drivers: set[asyncio.Task[Any]] = set()
         self._first_frame_seconds = FIRST_FRAME_SECONDS
@@ -100,7 +106,8 @@ class WorkflowClient:
 
     async def aclose(self) -> None:
         """End what it is doing and close its connections. The ledger is its owner's to close."""
-        drivers = list(self._drivers)
+        # Those of a loop that is gone, say of the process that this one was forked from, went with it.
+        drivers = [driver for driver in self._drivers if driver.get_loop() is asyncio.get_running_loop()]
         for driver in drivers:
             driver.cancel()
         if drivers:
@@ -470,7 +477,8 @@ class WorkflowClient:
         return Calls(self._workshop, tools, body["agent_id"], body["task_id"])
 
     def _threads(self) -> ThreadPoolExecutor:
-        if self._pool is None:
+        if self._pool is None or self._pool_process != os.getpid():  # a forked process has no threads of its parent's
+            self._pool_process = os.getpid()
             threads = max(THREADS_MIN, 4 * self._workshop.concurrency)
             self._pool = ThreadPoolExecutor(threads, thread_name_prefix="holdfast-tool")
         return self._pool

@@ -17,6 +17,7 @@ import os
 import sqlite3
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -53,15 +54,30 @@ class FileLedger:
     A ledger that survives its process and is shared by all processes of a machine that name the same path.
 
     The path must be on a local disk, and the system a POSIX one. It may be used from any event loop; calls run in one
-    thread of its own, in their order.
+    thread of its own, in their order. A forked process is another owner, from its first call on.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
+        self._begin_anew()
+        _ledgers.add(self)
+
+    def _begin_anew(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="holdfast-ledger")
         self._owner = uuid.uuid4().hex
         self._lock: int | None = None
         self._database: sqlite3.Connection | None = None
+
+    def forget(self) -> None:
+        """
+        In a process that was forked: what was open is the parent's. With our copy of its lock it would seem to live for as
+        long as we do; its database must not even be closed here.
+        """
+        if self._lock is not None:
+            os.close(self._lock)
+        if self._database is not None:
+            _of_parents.append(self._database)
+        self._begin_anew()
 
     async def begin(self, key: CallKey) -> Begun:
         return await self._do(lambda: self._begin(key))
@@ -235,6 +251,19 @@ class FileLedger:
         """Remove the files of owners that are gone."""
         for path in self._owners.iterdir():
             self._is_alive(path.name, sweep=True)
+
+
+_ledgers: weakref.WeakSet[FileLedger] = weakref.WeakSet()
+_of_parents: list[sqlite3.Connection] = []
+
+
+def _forget_all() -> None:
+    for ledger in list(_ledgers):
+        ledger.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _answer(key: CallKey, text: str) -> Answer:

@@ -68,12 +68,14 @@ class WebhookReceiver:
         self._agent_handlers = dict(agent_handlers or {})
         self._tolerance = tolerance
         self._at_work: dict[str, asyncio.Task[None]] = {}
+        self._taking: set[asyncio.Task[bool]] = set()
 
     async def handle(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
         """
         The status and the JSON body with which to answer a delivery. What it asks for is done in the background.
 
-        Once it has answered 200 the event is in the ledger, and further deliveries of it change nothing.
+        Once it has answered 200 the event is in the ledger, and further deliveries of it change nothing. Cancelled, as where
+        the sender has left, it may be there, and then it is worked on.
 
         Args:
             body: the raw bytes, as they came.
@@ -84,10 +86,11 @@ class WebhookReceiver:
             log.warning("a webhook was not accepted: %s", exc)
             return exc.status_code, _message(str(exc))
         event_id = event_id_of(headers)
-        if not await self._ledger.add_event(event_id, body):
-            return 200, _message("known already")
-        self._begin(event_id, event)
-        return 200, _message("accepted")
+        taking = asyncio.create_task(self._take(event_id, body, event))
+        self._taking.add(taking)
+        taking.add_done_callback(self._taking.discard)
+        # Shielded: an event that was stored and is not begun would be known to its next delivery, and to nobody else.
+        return 200, _message("accepted" if await asyncio.shield(taking) else "known already")
 
     async def reconcile(self, agent_ids: Iterable[str]) -> None:
         """
@@ -107,7 +110,7 @@ class WebhookReceiver:
 
     async def settle(self) -> None:
         """Wait until nothing is done in the background any more."""
-        while tasks := list(self._at_work.values()):
+        while tasks := [*self._taking, *self._at_work.values()]:
             await asyncio.wait(tasks)
 
     def asgi(self) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
@@ -115,6 +118,12 @@ class WebhookReceiver:
         return self._serve
 
     # In the background
+
+    async def _take(self, event_id: str, body: bytes, event: Mapping[str, Any]) -> bool:
+        if not await self._ledger.add_event(event_id, body):
+            return False
+        self._begin(event_id, event)
+        return True
 
     def _begin(self, event_id: str, event: Mapping[str, Any]) -> None:
         task = asyncio.create_task(self._work(event_id, event), name=f"holdfast webhook {event_id}")

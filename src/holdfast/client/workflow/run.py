@@ -57,8 +57,8 @@ class WorkflowRun:
         on_drive: Callable[[asyncio.Task[Any]], None] = lambda _: None,
     ) -> None:
         self.task_id = task_id
-        self.run_id = run_id
-        self.agent_id = agent_id
+        self._run_id = run_id
+        self._agent_id = agent_id
         self._http = workshop.http
         self._calls = Calls(workshop, tools, agent_id, task_id, on_failure=self._fail)
         self._following = Following(since_seq, backoff=workshop.http.backoff())
@@ -74,6 +74,16 @@ class WorkflowRun:
 
     def __await__(self) -> Generator[Any, None, RunResult]:
         return self.get_response().__await__()
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's id; None as long as it is not known, as in a handle that was attached by its `task_id`."""
+        return self._run_id
+
+    @property
+    def agent_id(self) -> str:
+        """The agent's UUID; what the handle was made with until the first status came."""
+        return self._agent_id
 
     @property
     def last_seq(self) -> int | None:
@@ -191,8 +201,8 @@ class WorkflowRun:
 
     def _show(self, status: Mapping[str, Any]) -> None:
         info = status.get("task_info") or {}
-        self.run_id = info.get("run_id", self.run_id)
-        self.agent_id = self._calls.agent_id = info.get("agent_id", self.agent_id)
+        self._run_id = info.get("run_id", self._run_id)
+        self._agent_id = self._calls.agent_id = info.get("agent_id", self._agent_id)
         self._calls.show(pending_calls(status), connection=self._connection)
 
     async def _row(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.client.portal import Portal
 from holdfast.client.records import Record
@@ -21,6 +21,9 @@ from holdfast.client.workflow.namespaces import ExecutionFeedback, ExecutionReco
 from holdfast.client.workflow.records import AgentRuns, RunResult, StartedRun, TaskStatus, ToolResponses
 from holdfast.client.workflow.run import WorkflowRun
 from holdfast.client.workflow.tools import OnToolError
+
+if TYPE_CHECKING:
+    import httpx2
 
 
 class SyncWorkflowRun:
@@ -35,8 +38,16 @@ class SyncWorkflowRun:
         self._portal = portal
         self._async = wrapped
         self.task_id: int = wrapped.task_id
-        self.run_id: str | None = wrapped.run_id
-        self.agent_id: str = wrapped.agent_id
+
+    @property
+    def run_id(self) -> str | None:
+        """The run's id; None as long as it is not known, as in a handle that was attached by its `task_id`."""
+        return self._async.run_id
+
+    @property
+    def agent_id(self) -> str:
+        """The agent's UUID; what the handle was made with until the first status came."""
+        return self._async.agent_id
 
     @property
     def last_seq(self) -> int | None:
@@ -259,6 +270,7 @@ class SyncWorkflowClient:
         claim: bool | int = False,
         worker: str | None = None,
         on_tool_error: OnToolError | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """
         Args:
@@ -272,6 +284,7 @@ class SyncWorkflowClient:
                 seconds (5 to 3,600), True is 60.
             worker: the name under which calls are claimed; default is one that no other client has.
             on_tool_error: is told each fault as (stage, call, exception); a text that it returns is what the run is told.
+            transport: replaces the network, for tests.
         """
         self._portal = Portal()
         self._async = WorkflowClient(
@@ -284,6 +297,7 @@ class SyncWorkflowClient:
             claim=claim,
             worker=worker,
             on_tool_error=on_tool_error,
+            transport=transport,
         )
         self.tools = SyncTools(self._portal, self._async.tools)
         self.execution_feedback = SyncExecutionFeedback(self._portal, self._async.execution_feedback)
