@@ -42,6 +42,7 @@ from holdfast.execution.emitting import (
     text_of,
     token_fields,
 )
+from holdfast.execution.exits import no_exit
 from holdfast.execution.files import GivenFile
 from holdfast.execution.given import DEFINITION, given_key
 from holdfast.execution.steps import OpenStep, Retry, failure_of, raise_recorded
@@ -254,8 +255,13 @@ class Context(Emitting):
         return event
 
     async def event(self, type: str, **fields: Any) -> None:
-        """Emit a canonical event of the kernel's table; for adapters that bring other libraries' agents here."""
+        """
+        Emit a canonical event of the kernel's table; for adapters that bring other libraries' agents here. The input of a
+        call is a reference to a file where it is large.
+        """
         if not self.is_known():
+            if type == "tool_call":
+                fields["input"] = await self._execution.shown(msgspec.json.encode(fields["input"]))
             self._writer.write((type, canonical_fields({**fields, **(_origin.get() or {})})), mark=_scope.get())
             if type == "usage":
                 self._execution.tally.add_usage(self.agent_name, fields)
@@ -425,7 +431,7 @@ class Context(Emitting):
     async def _call_in_step(
         self, key: str, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Any:
-        with in_step(key):
+        with in_step(key), no_exit:
             if inspect.iscoroutinefunction(function) or _is_async(function):
                 return await function(*args, **kwargs)
             result = await self._execution.in_thread(function, *args, **kwargs)

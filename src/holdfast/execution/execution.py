@@ -48,6 +48,7 @@ from holdfast.execution.events import (
     interrupt_event,
     void_interrupt,
 )
+from holdfast.execution.exits import no_exit
 from holdfast.execution.files import GivenFile
 from holdfast.execution.given import OUTPUT_SCHEMA, given_key
 from holdfast.execution.guarded import GuardedWriter, clean_interrupt, violation
@@ -450,7 +451,8 @@ class Execution:
         token = set_current(context)
         try:
             with nullcontext() if self._spans is None else self._spans.executing():
-                value = await self.program.execute(context, decode_result(self.run.input))
+                with no_exit:
+                    value = await self.program.execute(context, decode_result(self.run.input))
                 if self.is_ending:
                     raise asyncio.CancelledError  # it was told to end, and did
                 return value

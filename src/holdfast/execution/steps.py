@@ -15,6 +15,8 @@ from holdfast.model import Failure, Step
 from holdfast.model.encoding import encode_fields, format_time
 
 BACKOFF_SECONDS_MAX = 60.0
+# Of what an exception says: an event has its limit, and whoever reads on needs no more to find the place.
+MESSAGE_CHARACTERS_MAX = 64 * 1024
 
 
 class NotRetryable(ExecutionError):
@@ -97,10 +99,15 @@ class OpenStep:
 
 
 def failure_of(exc: BaseException) -> Failure:
-    """What is kept of an exception: its type and text, never its traceback."""
+    """What is kept of an exception: its type and text, which may be cut, never its traceback."""
     if isinstance(exc, HoldfastError):
-        return Failure(exc.message, exc.code, exc.details)
-    return Failure(f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__, "agent_execution_error")
+        return Failure(_cut(exc.message), exc.code, exc.details)
+    text = str(exc)
+    return Failure(_cut(f"{type(exc).__name__}: {text}" if text else type(exc).__name__), "agent_execution_error")
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= MESSAGE_CHARACTERS_MAX else message[: MESSAGE_CHARACTERS_MAX - 1] + "…"
 
 
 def raise_recorded(step: Step) -> Any:

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+from holdfast.execution.exits import no_exit
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -39,7 +41,8 @@ def run_in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     def work() -> None:
         result, error = None, None
         try:
-            result = context.run(function, *args, **kwargs)
+            with no_exit:
+                result = context.run(function, *args, **kwargs)
         except BaseException as exc:  # noqa: BLE001  whatever it is, the caller gets it
             error = exc
         with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody is left to tell

@@ -45,7 +45,7 @@ class World:
     async def call(self, *calls: tuple[str, dict[str, Any]], task: str = "t") -> list[Any]:
         """What the tools gave; a turn that asks is left there."""
         self.frames = []
-        body = {"task_id": task, "message": json.dumps(calls)}
+        body = {"task_id": task, "message": json.dumps(calls, ensure_ascii=False)}
         async with self._client.stream("POST", "/execute", json=body) as stream:
             async for line in stream.aiter_lines():
                 if line.startswith("data:"):
@@ -109,6 +109,27 @@ async def test_files_of_a_task_are_there_in_its_next_turn_and_in_no_other_task(w
     assert paths["paths"] == ["notes/a.txt"]
     assert hits["hits"][0]["path"] == "notes/a.txt"
     assert other.startswith("not_found: ")
+
+
+async def test_a_call_with_as_much_text_as_a_file_may_have_is_told_by_a_reference(world: World) -> None:
+    content = "é" * (1 << 19)
+
+    [written] = await world.call(("write_file", {"path": "long.txt", "content": content}))
+
+    [told] = [frame["input"] for frame in world.frames if frame["type"] == "tool_call"]
+    [workspace] = world.workspaces
+    assert written["bytes"] == 1 << 20
+    assert (workspace / "long.txt").read_text() == content
+    assert set(told) == {"file", "bytes", "sha256"}
+
+
+async def test_a_question_about_as_much_text_as_a_file_may_have_is_asked_and_answered(world: World) -> None:
+    place = world.outside / "long.txt"
+
+    await world.call(("write_file", {"path": str(place), "content": "é" * (1 << 19)}))
+    await world.answer("yes")
+
+    assert place.stat().st_size == 1 << 20
 
 
 async def test_a_workspace_is_removed_with_its_task(world: World) -> None:

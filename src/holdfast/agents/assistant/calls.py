@@ -38,6 +38,7 @@ from holdfast.errors import (
 )
 from holdfast.execution.client_tools import ClientTool
 from holdfast.execution.codec import encode_result
+from holdfast.execution.exits import no_exit
 
 # About what a model reads of one result without losing its thread; a result is one event, too.
 OUTPUT_CHARACTERS_MAX = 64 * 1024
@@ -247,7 +248,8 @@ async def _attempt(tool: Tool[Any], call: Call, input: Any, secrets: Secrets) ->
     deadline = asyncio.timeout(None if tool.asks else tool.timeout_seconds)
     try:
         async with deadline:
-            value = await tool.function(call, input)
+            with no_exit:
+                value = await tool.function(call, input)
         return _bounded(call, value, secrets)
     except (LeaseLost, Cancelled, StoreError):
         raise  # the execution is over, not the call
@@ -261,7 +263,7 @@ async def _attempt(tool: Tool[Any], call: Call, input: Any, secrets: Secrets) ->
         code, message = "tool_failed", f"{type(exc).__name__}: {exc}"
         if isinstance(exc, TimeoutError) and deadline.expired():
             code, message = "tool_timeout", f"it took more than {tool.timeout_seconds:g} s"
-    return Outcome(call.tool_call_id, error=code, message=secrets.text(message))
+    return Outcome(call.tool_call_id, error=code, message=secrets.text(message)[:OUTPUT_CHARACTERS_MAX])
 
 
 def _bounded(call: Call, value: Any, secrets: Secrets = NO_SECRETS) -> Outcome:

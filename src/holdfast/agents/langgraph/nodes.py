@@ -26,6 +26,7 @@ from holdfast.agents.langgraph.voice import emit_written
 from holdfast.errors import HoldfastError, InvalidOutput
 from holdfast.execution.codec import decode_result, encode_result
 from holdfast.execution.context import Context, in_step
+from holdfast.execution.exits import no_exit
 from holdfast.execution.steps import OpenStep, raise_recorded
 from holdfast.execution.threads import run_in_thread, to_its_end
 
@@ -100,10 +101,15 @@ class RecordedNode(Runnable[Any, Any]):
     async def _run(self, input: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Any:
         with set_config_context(config) as variables:
             if not _is_sync(self._bound):
-                return await asyncio.create_task(self._bound.ainvoke(input, config, **kwargs), context=variables)
+                return await asyncio.create_task(_invoked(self._bound, input, config, kwargs), context=variables)
             async with self._context.thread():
                 call: Callable[[], Any] = functools.partial(self._bound.invoke, input, config, **kwargs)
                 return await to_its_end(variables.run(run_in_thread, call))
+
+
+async def _invoked(bound: Any, input: Any, config: RunnableConfig, kwargs: dict[str, Any]) -> Any:
+    with no_exit:
+        return await bound.ainvoke(input, config, **kwargs)
 
 
 def _is_sync(bound: Any) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 from holdfast.agents.skill.calling import Call, in_thread, within
 from holdfast.agents.skill.failures import InvalidConfigurationError, SkillError
 from holdfast.execution.context import in_step
+from holdfast.execution.exits import no_exit
 from holdfast.execution.steps import NotRetryable
 
 if TYPE_CHECKING:
@@ -101,23 +102,15 @@ def raised(call: Call, exc: Exception) -> SkillError:
     return call.failed(text_of(exc), is_final=isinstance(exc, NotRetryable))
 
 
-class _Exit(Exception):
-    """The code wanted to end the process."""
-
-
 def called(target: Target, arguments: dict[str, Any]) -> Any:
     """Call a plain function, right here; that it wants to end the process is its failure."""
-    try:
+    with no_exit:
         return target.function(**arguments)
-    except (SystemExit, KeyboardInterrupt) as exc:
-        raise _Exit(f"{type(exc).__name__}: {exc}") from exc
 
 
 async def _awaited(work: Awaitable[Any]) -> Any:
-    try:
+    with no_exit:
         return await work
-    except (SystemExit, KeyboardInterrupt) as exc:
-        raise _Exit(f"{type(exc).__name__}: {exc}") from exc
 
 
 def text_of(exc: BaseException) -> str:
