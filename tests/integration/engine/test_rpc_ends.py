@@ -58,7 +58,9 @@ async def slow() -> Slow:
 async def client(
     own_store: dict[str, str], fake_server: Callable[..., FakeServer], slow: Slow
 ) -> AsyncIterator[tuple[FakeServer, Any]]:
-    server = fake_server(AssistantProgram(ScriptedModel(), tools=slow.tools), settings=own_store)
+    program = AssistantProgram(ScriptedModel(), tools=slow.tools)
+    server = fake_server(program, settings=own_store)
+    await asyncio.to_thread(program.preload)  # which is no part of a call's time
     headers = {"X-API-Key": server.key}
     async with httpx2.AsyncClient(
         base_url=server.url, headers=headers, transport=server.transport(), timeout=30
