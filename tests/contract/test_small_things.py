@@ -274,6 +274,22 @@ async def test_a_record_is_swapped_for_the_one_that_was_read(store: Store) -> No
     assert await store.record("a", "tool", "x") == msgspec.structs.replace(record, body=b"2", updated_at=2)
 
 
+async def test_a_run_is_heard_of_whatever_characters_its_metadata_have(store: Store) -> None:
+    """The stores look into them for an endpoint. Some databases do not take a NUL."""
+    odd = "\0 \x1b \x1b0 \\u0000 \\\0 \\\x1b1 \u2028"
+    await store.put_records([record("whe_one", kind="run_endpoint")])
+    metadata = {odd: [odd], "webhook_endpoint": "whe_one"}
+
+    hand = await held(store, "odd", outbox=(OutboxRow("", 0, 0, 5),), metadata=metadata)
+    await hand.append(1, outbox=(OutboxRow("", hand.number, 1, 6),))
+
+    assert [(item.endpoint_id, item.sequence) for item in await store.outbox(limit=9)] == [
+        ("whe_one", 0),
+        ("whe_one", 1),
+    ]
+    assert (await hand.row()).metadata == metadata
+
+
 async def test_an_event_is_noted_for_each_endpoint_that_wants_to_hear_of_the_run(store: Store) -> None:
     nobody = await started(store, "before", outbox=(OutboxRow("", 0, 0, 5),))
     await store.put_records(

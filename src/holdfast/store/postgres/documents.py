@@ -179,7 +179,7 @@ def _start(write: StartRun, now: int) -> dict[str, Any]:
         "caller": run.caller,
         "role": run.role,
         "trust": run.trust,
-        "metadata": json_text(run.metadata),
+        "metadata": escaped(_encoder.encode(run.metadata)).decode(),  # the database looks into it
         "timeout_seconds": run.timeout_seconds,
         "executed_seconds": run.executed_seconds,
         "created_at": run.created_at,
@@ -277,7 +277,11 @@ def _last_of(items: Iterable[Any], name: str) -> Iterable[Any]:
 
 
 def _text(document: dict[str, Any]) -> str:
-    encoded = _encoder.encode(document)
-    if b"\\u00" in encoded:
-        encoded = _ESCAPED.sub(lambda found: found[1] + rb"\u001b" + (b"0" if found[2] == b"00" else b"1"), encoded)
-    return encoded.decode()
+    return escaped(_encoder.encode(document)).decode()
+
+
+def escaped(encoded: bytes) -> bytes:
+    """JSON into which Postgres can look: as a text is kept, ESC 0 stands for a NUL and ESC 1 for an ESC."""
+    if b"\\u00" not in encoded:
+        return encoded
+    return _ESCAPED.sub(lambda found: found[1] + rb"\u001b" + (b"0" if found[2] == b"00" else b"1"), encoded)

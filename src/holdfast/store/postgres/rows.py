@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -33,6 +34,9 @@ _Object = msgspec.json.Decoder(dict[str, Any])
 _Marks = msgspec.json.Decoder(tuple[tuple[int, int, str], ...])
 _Rollbacks = msgspec.json.Decoder(tuple[tuple[int, int], ...])
 
+# What `documents.escaped` writes, and not behind a backslash that is one of the text's own.
+_ESCAPED: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u001b([01])")
+
 # In the columns of an interrupt with one of its parts, those of the part begin here.
 _PART_FROM = 19
 
@@ -40,13 +44,20 @@ _PART_FROM = 19
 def run_of(row: Record) -> Run:
     fields = dict(row)
     fields["status"] = Status(fields["status"])
-    fields["metadata"] = {} if fields["metadata"] == "{}" else _Object.decode(fields["metadata"])
+    fields["metadata"] = {} if fields["metadata"] == "{}" else _Object.decode(_unescaped(fields["metadata"]))
     fields["epochs"] = () if fields["epochs"] == "[]" else _Epochs.decode(fields["epochs"])
     if fields["error"] is not None:
         fields["error"] = _Failure.decode(fields["error"])
     if fields["cancel"] is not None:
         fields["cancel"] = _Cancel.decode(fields["cancel"])
     return Run(**fields)
+
+
+def _unescaped(text: str) -> str:
+    """JSON as it was, of JSON into which Postgres can look."""
+    if r"\u001b" not in text:
+        return text
+    return _ESCAPED.sub(lambda found: found[1] + (r"\u0000" if found[2] == "0" else r"\u001b"), text)
 
 
 def segment_of(row: Record) -> Segment:
