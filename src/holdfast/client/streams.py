@@ -43,7 +43,6 @@ class AsyncEventStream(Generic[E]):
         self._resumption = Resumption(source, patience=patience, is_once=is_once, clock=http.clock)
         self._silence_seconds = heartbeat_seconds * SILENT_HEARTBEATS
         self._deadline = deadline_of(timeout)
-        self._reading = self._read()
         self._is_cut = False
         self._waiting: deque[Batch[E]] = deque()
         self._ready: Iterator[E] = iter(())
@@ -54,6 +53,7 @@ class AsyncEventStream(Generic[E]):
         self._is_closed = False
         self._last: list[E] = []
         self._number = 0  # of batches that were given by their number
+        self._reading = self._read()
         http.readers.add(self)
 
     @property
@@ -182,30 +182,37 @@ class AsyncEventStream(Generic[E]):
         self._waits.cancel()
         await self._is_idle.wait()
 
-    async def _read(self) -> AsyncGenerator[None]:
-        """Put events into `_waiting`; each step ends when there are some."""
-        resumption = self._resumption
-        while not resumption.is_over():
-            self._http.check_open(self._closings)
-            try:
-                async with self._http.stream(resumption.begin(), silence_seconds=self._silence_seconds) as opened:
-                    resumption.opened(opened.status_code, opened.headers)
-                    async for piece in opened.pieces:
-                        self._waiting += resumption.feed(piece)
-                        if resumption.is_over():
-                            break  # the last events are given when the connection is closed
-                        if self._waiting:
-                            yield
-                if not resumption.is_over():
-                    resumption.ended()
-            except ClientError as exc:
-                if not resumption.is_over():
-                    resumption.failed(exc)
-                    log.info("a stream is opened again in %.1f s: %s", resumption.delay_seconds, exc)
-            if self._waiting:
-                yield
-            if not resumption.is_over() and resumption.delay_seconds:
-                await self._http.sleep(resumption.delay_seconds)
+    def _read(self) -> AsyncGenerator[None]:
+        waiting = self._waiting
+        return _reading(self._http, self._resumption, waiting, self._silence_seconds, self._closings)
+
+
+# Not a method: with the stream in its frame, a stream that nobody has any more would stay open until the next look for cycles.
+async def _reading(
+    http: Http, resumption: Resumption[E], waiting: deque[Batch[E]], silence_seconds: float, closings: int
+) -> AsyncGenerator[None]:
+    """Put events into `waiting`; each step ends when there are some."""
+    while not resumption.is_over():
+        http.check_open(closings)
+        try:
+            async with http.stream(resumption.begin(), silence_seconds=silence_seconds) as opened:
+                resumption.opened(opened.status_code, opened.headers)
+                async for piece in opened.pieces:
+                    waiting += resumption.feed(piece)
+                    if resumption.is_over():
+                        break  # the last events are given when the connection is closed
+                    if waiting:
+                        yield
+            if not resumption.is_over():
+                resumption.ended()
+        except ClientError as exc:
+            if not resumption.is_over():
+                resumption.failed(exc)
+                log.info("a stream is opened again in %.1f s: %s", resumption.delay_seconds, exc)
+        if waiting:
+            yield
+        if not resumption.is_over() and resumption.delay_seconds:
+            await http.sleep(resumption.delay_seconds)
 
 
 class EventStream(Generic[E]):

@@ -6,6 +6,7 @@ sync) and API: whatever happens to the connection, each event comes once, in ord
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 import time
@@ -17,12 +18,14 @@ from typing import Any
 
 import pytest
 
+from holdfast.client import AsyncRunsClient
 from holdfast.client.errors import ClientClosed, ClientError, RunCancelled
 from holdfast.testing import FakeServer
 from tests.integration.clients.cells import KINDS, Cell, all_of, is_reading, silence_of
 from tests.support import fault_agents
 from tests.support.lines import RealLine, RealServer, line_to
 from tests.support.served_skills import SKILL_ROOT
+from tests.support.server import KEY
 from tests.support.until import until
 
 SETTINGS = {
@@ -281,6 +284,38 @@ async def test_a_stream_that_is_closed_tells_who_waits_for_it(cell: Cell, tmp_pa
     await until(lambda: cell.line.open == 0)
     gate.touch()
     cell.assert_whole(await all_of(cell.kind.follow(client, stream.run_id)), "beforeafter")
+
+
+async def test_a_stream_that_nobody_has_any_more_is_closed(cell: Cell, tmp_path: Path) -> None:
+    """Somebody broke out of a loop without a block around it. No look for cycles is needed to find it."""
+    gate = tmp_path / "gate"
+    client = await cell.client()
+    stream = cell.kind.start(client, "gated", str(gate))
+    await cell.until_text(stream)
+    run_id = stream.run_id
+    gc.collect()
+    gc.disable()
+    try:
+        del stream
+
+        await until(lambda: cell.line.open == 0)
+    finally:
+        gc.enable()
+    gate.touch()
+    cell.assert_whole(await all_of(cell.kind.follow(client, run_id)), "beforeafter")
+
+
+def test_a_program_that_breaks_out_and_ends_says_nothing(real: RealServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither stream nor client is closed. The event loop, which closes what it finds open, finds nothing to complain of."""
+
+    async def program() -> None:
+        client = AsyncRunsClient(real.process.url, KEY)
+        async for _ in client.stream({"message": "?"}, agent="ask"):
+            break
+
+    asyncio.run(program())
+
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_a_reader_that_pauses_holds_nothing_up_and_nothing_in_memory(cell: Cell) -> None:
