@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from holdfast.execution.record import Record, discarded
 from holdfast.model import Interrupt, Kind, Part, Segment, Step
 
@@ -65,4 +67,15 @@ def test_a_record_is_replayed_until_all_of_it_was_asked_for() -> None:
     record.consume("a")
     assert record.unconsumed == ["b"]
     record.consume("b")
+    assert not record.is_replaying
+
+
+def test_what_a_fork_took_over_holds_nothing_back_and_is_known_where_it_is_not_used() -> None:
+    steps = [step("a", 1), step("a/inside", 2), step("b", 3)]
+    record = Record([msgspec.structs.replace(one, reused=True) for one in steps])
+    before = record.unused
+
+    record.consume("a")
+
+    assert (before, record.unused) == (["a", "a/inside", "b"], ["b"])
     assert not record.is_replaying

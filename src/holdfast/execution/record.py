@@ -26,6 +26,7 @@ class Record:
         self.interrupts = {interrupt.step: interrupt for interrupt in interrupts}
         own_steps = {step.key for step in self.steps.values() if step.is_recorded and not step.reused}
         own_interrupts = {key for key, interrupt in self.interrupts.items() if not interrupt.is_reused}
+        self._taken_over = {step.key for step in self.steps.values() if step.is_recorded and step.reused}
         self._open = own_steps | (own_interrupts - self._rounds()) | self._calls()
 
     def _rounds(self) -> set[str]:
@@ -56,6 +57,11 @@ class Record:
         """Keys that the code did not ask for; at its end there must be none."""
         return sorted(self._open)
 
+    @property
+    def unused(self) -> Sequence[str]:
+        """Keys of steps that were taken over and that the code did not ask for: nothing to a fork, but to a replay."""
+        return sorted(self._taken_over)
+
     def step(self, key: str) -> Step | None:
         """The step under this key, in whatever status."""
         return self.steps.get(key)
@@ -66,10 +72,15 @@ class Record:
 
     def consume(self, key: str) -> None:
         """The code asked for this one; with a step go all that were recorded inside it."""
-        self._open.discard(key)
-        if self._open:
-            inside = key + "/"
-            self._open = {other for other in self._open if not other.startswith(inside)}
+        self._open = _without(self._open, key)
+        self._taken_over = _without(self._taken_over, key)
+
+
+def _without(keys: set[str], key: str) -> set[str]:
+    """These without this one and those inside it."""
+    keys.discard(key)
+    inside = key + "/"
+    return {other for other in keys if not other.startswith(inside)} if keys else keys
 
 
 def call_of(output: bytes) -> str:

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import httpx2
 import msgspec
@@ -27,42 +28,34 @@ from holdfast.caller import Caller
 from holdfast.clock import SystemClock
 from holdfast.errors import RunFinished
 from holdfast.execution.answers import ToolOutput
+from holdfast.execution.execution import Execution
 from holdfast.execution.forking import Inherited
 from holdfast.execution.program import Program
 from holdfast.execution.requests import StartRequest
 from holdfast.execution.worker import Worker, WorkerSettings
 from holdfast.ids import RandomIds
 from holdfast.journal import END, Journal, Signal
-from holdfast.model import Failure, Step
+from holdfast.model import Failure, Run, Step
 from holdfast.model.encoding import decode_event, parse_canonical_time
 from holdfast.runs import Runs
 from holdfast.shutdown import Shutdown
 from holdfast.store.sqlite import SQLiteStore
+from holdfast.testing.differences import UNCOMPARED, Difference, Expected, expected_of, missing, step_on
 
 FORMAT: Final = "holdfast-recording"
+VERSION: Final = 1
 REPLAY_SECONDS: Final = 60.0
 
-# What differs between two executions of the same.
-_VOLATILE: Final = frozenset(
-    {
-        "id",
-        "run_id",
-        "sequence",
-        "timestamp",
-        "request_id",
-        "interrupt_id",
-        "expires_at",
-        "duration_ms",
-        "latency_seconds",
-        "caller",
-        "message_id",
-        "user_message_id",
-        "retry_at",
-    }
-)
-# Facts of one process, not of the agent.
-_UNCOMPARED: Final = frozenset({"started", "restarted"})
 _CALLER: Final = Caller("replay")
+# The error of a tool call that nobody answered in time.
+_UNANSWERED: Final = "tool_response_timeout"
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    """What a file says that it is."""
+
+    format: str
+    version: int
 
 
 class RecordedStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,7 +75,7 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     """A run, kept to be compared with."""
 
     format: str = FORMAT
-    version: int = 1
+    version: int = VERSION
     agent: str
     input: Any
     steps: tuple[RecordedStep, ...]
@@ -100,26 +93,18 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: the file holds none.
         """
+        data = Path(path).read_bytes()
         try:
-            loaded = msgspec.json.decode(Path(path).read_bytes(), type=cls)
-        except (msgspec.DecodeError, msgspec.ValidationError) as exc:
+            # Before anything else: what another version has in it, is its own affair.
+            kind = msgspec.json.decode(data, type=_Kind)
+            if (kind.format, kind.version) != (FORMAT, VERSION):
+                raise ValueError(
+                    f"{path}: expected {FORMAT} in version {VERSION}, found {kind.format} in version {kind.version}:"
+                    " record the run anew, or take the release that wrote it"
+                )
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.DecodeError as exc:
             raise ValueError(f"{path}: this is no recording of a run: {exc}") from None
-        if loaded.format != FORMAT or loaded.version != 1:
-            raise ValueError(f"{path}: expected {FORMAT} 1, found {loaded.format} {loaded.version}")
-        return loaded
-
-
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """The first place at which a replay is not the recording."""
-
-    place: int  # in the recorded events that were compared
-    sequence: int | None  # of the recorded event there; None: the recording has no more
-    expected: dict[str, Any] | None
-    found: dict[str, Any] | None
-
-    def __str__(self) -> str:
-        where = "behind the recorded end" if self.sequence is None else f"at event {self.sequence}"
-        return f"{where}: expected {_told(self.expected)}, found {_told(self.found)}"
 
 
 async def record(
@@ -133,15 +118,16 @@ async def record(
 
     Raises:
         ValueError: the server does not give it, or it is not over; the message says why.
+        ConnectionError: the server could not be reached, or its answer did not come.
     """
+    path = f"/runs/{quote(run_id, safe='')}"
     headers = {} if api_key is None else {"X-API-Key": api_key}
     async with httpx2.AsyncClient(base_url=url, headers=headers, transport=transport, timeout=60) as client:
-        run = await _read(client, f"/runs/{run_id}")
+        run = (await _read(client, path)).json()
         if run["status"] not in ("completed", "failed", "cancelled"):
             raise ValueError(f"run {run_id} is {run['status']}; only one that is over can be recorded")
-        steps = (await _read(client, f"/runs/{run_id}/steps"))["steps"]
-        journal = await client.get(f"/runs/{run_id}/export")
-    _check(journal)
+        steps = (await _read(client, f"{path}/steps")).json()["steps"]
+        journal = await _read(client, f"{path}/export")
     return Recording(
         agent=run["agent"],
         input=run["input"],
@@ -156,8 +142,9 @@ async def replay(agent: Program, recording: Recording, *, seconds: float = REPLA
     Execute an agent with what was recorded, and compare what it does. None: it did the same.
 
     Compared are the events outside of recorded steps and the end, without ids and times. A step that is not on record is
-    not executed: it ends the replay, and is told as the difference (`replay_diverged`). So is a question that was not asked
-    then, which nobody answers.
+    not executed: it ends the replay, and is told as the difference (`replay_diverged`); so is one that is on record and is
+    not asked for any more, and a question that was not asked then, which nobody answers. Waiting takes no time: what expired
+    then expires at once. A run that was cancelled is compared up to there.
 
     Args:
         seconds: how long it may take.
@@ -167,110 +154,68 @@ async def replay(agent: Program, recording: Recording, *, seconds: float = REPLA
     """
     expected = _expected(recording)
     known = {step.key for step in recording.steps}
-    async with asyncio.timeout(seconds), _kernel(agent) as runs:
+    was_cancelled = recording.events[-1]["type"] == "cancelled"
+    clock = _Clock()
+    place = 0
+    async with asyncio.timeout(seconds), _kernel(agent, clock) as (runs, worker):
         given = Inherited(steps=tuple(_step(step) for step in recording.steps if not _is_call(step)))
         request = StartRequest(agent=agent.name, input=recording.input, inherited=given)
         run = (await runs.start(_CALLER, request)).run
-        answers = _Answers(recording)
-        place = 0
+        answers = _Answers(recording, clock)
         reader = runs.follow(run, after=-1)
         with contextlib.closing(reader):
-            while (chunk := await reader.next()) is not END:
+            while not _is_cut_here(was_cancelled, expected, place) and (chunk := await reader.next()) is not END:
                 assert not isinstance(chunk, Signal)
                 for line in chunk.lines:
                     found = decode_event(line)
-                    if found["type"] in _UNCOMPARED or found.get("step") in known:
+                    if found["type"] in UNCOMPARED or found.get("step") in known:
                         continue
-                    place, difference = _step_on(expected, place, found)
+                    if _is_cut_here(was_cancelled, expected, place):
+                        break
+                    place, difference = step_on(expected, place, found)
                     if difference is not None:
-                        with contextlib.suppress(RunFinished):
-                            await runs.cancel(_CALLER, run.run_id)
+                        await _cancelled(runs, run)
                         return difference
                     await answers.give(runs, run.run_id, found)
-    return _missing(expected, place)
+        await _cancelled(runs, run)
+    return missing(expected, place) or (None if was_cancelled else _unused(recording, worker.unused))
 
 
-# Comparing
+def _is_cut_here(was_cancelled: bool, expected: Sequence[Expected], place: int) -> bool:
+    """The run was cancelled when it had done this. What it does now goes on where nothing is on record."""
+    return was_cancelled and missing(expected, place) is None
 
 
-class _Expected(msgspec.Struct, frozen=True):
-    event: dict[str, Any]
-    is_optional: bool  # a step emitted it, or may have: a replay does not
+async def _cancelled(runs: Runs, run: Run) -> None:
+    with contextlib.suppress(RunFinished):
+        await runs.cancel(_CALLER, run.run_id)
 
 
-def _expected(recording: Recording) -> list[_Expected]:
-    """The recorded events that a replay may show, in order, without what a restart made void."""
-    void: set[int] = set()
-    for event in recording.events:
-        for first, last in event.get("discard", ()) if event["type"] == "restarted" else ():
-            void.update(range(first, last + 1))
-    windows = [
-        (step.started_at, step.completed_at or step.started_at) for step in recording.steps if not _is_call(step)
-    ]
-    keys = {step.key for step in recording.steps}
-    return [
-        _Expected(event, event.get("step") in keys or _is_inside(parse_canonical_time(event["timestamp"]), windows))
-        for event in recording.events
-        if event["type"] not in _UNCOMPARED and event["sequence"] not in void
-    ]
-
-
-def _is_inside(at: int, windows: Sequence[tuple[int, int]]) -> bool:
-    return any(first <= at <= last for first, last in windows)
-
-
-def _step_on(expected: Sequence[_Expected], place: int, found: dict[str, Any]) -> tuple[int, Difference | None]:
-    """The place behind the recorded event that this one is, or the difference."""
-    at = place
-    while at < len(expected):
-        if _is_same(expected[at].event, found):
-            return at + 1, None
-        if not expected[at].is_optional:
-            break
-        at += 1
-    event = expected[at].event if at < len(expected) else None
-    sequence = None if event is None else event["sequence"]
-    return place, Difference(place=at, sequence=sequence, expected=event, found=found)
-
-
-def _missing(expected: Sequence[_Expected], place: int) -> Difference | None:
-    for at in range(place, len(expected)):
-        if not expected[at].is_optional:
-            event = expected[at].event
-            return Difference(place=at, sequence=event["sequence"], expected=event, found=None)
+def _unused(recording: Recording, keys: Sequence[str]) -> Difference | None:
+    """The first step that the agent shows no more. Those that it never showed are its own affair, or the server's."""
+    for place, event in enumerate(recording.events):
+        if event.get("step") in keys:
+            return Difference(place=place, sequence=event["sequence"], expected=event, found=None)
     return None
 
 
-def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return _stable(one) == _stable(other)
-
-
-def _stable(event: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in event.items() if name not in _VOLATILE}
-    if kept["type"] in ("interrupt", "tool_result", "tool_call"):
-        # Ids of calls that the server gives are new each time.
-        kept.pop("tool_call_id", None)
-    if "tool_calls" in kept:
-        kept["tool_calls"] = [{"tool": call["tool"], "input": call["input"]} for call in kept["tool_calls"]]
-    return kept
-
-
-def _told(event: dict[str, Any] | None) -> str:
-    if event is None:
-        return "the end"
-    text = msgspec.json.encode(_stable(event)).decode()
-    return text if len(text) <= 300 else text[:299] + "…"
+def _expected(recording: Recording) -> list[Expected]:
+    windows = [
+        (step.started_at, step.completed_at or step.started_at) for step in recording.steps if not _is_call(step)
+    ]
+    return expected_of(recording.events, windows, {step.key for step in recording.steps})
 
 
 # Answering
 
 
 class _Answers:
-    """What people and the caller's tools answered, in the order of the questions."""
+    """What people and the caller's tools answered, and what expired, in the order of the questions."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, clock: _Clock) -> None:
         resolved = {e["interrupt_id"]: e for e in recording.events if e["type"] == "interrupt_resolved"}
         results = {e["tool_call_id"]: e for e in recording.events if e["type"] == "tool_result"}
+        self._clock = clock
         self._given = deque(
             (resolved.get(event["interrupt_id"]), [results.get(c["tool_call_id"]) for c in event.get("tool_calls", ())])
             for event in recording.events
@@ -278,59 +223,99 @@ class _Answers:
         )
 
     async def give(self, runs: Runs, run_id: str, asked: dict[str, Any]) -> None:
-        """Answer what was asked as it was answered then. A sleep is over when it is over."""
+        """Answer what was asked as it was answered then, or let the time pass after which it was not."""
         if asked["type"] != "interrupt" or not self._given:
             return
         resolved, results = self._given.popleft()
-        if resolved is None or asked["kind"] == "timer":
+        if resolved is None or resolved["by"] == "cancelled":
             return
-        answer: Any
+        is_expired = resolved["by"] == "expiry" or asked["kind"] == "timer"
+        answer: Any = None
         if asked["kind"] == "tool":
-            answer = [
-                ToolOutput(
-                    tool_call_id=call["tool_call_id"],
-                    output=str(result["output"]),
-                    errored="error" in result,
-                    error_message=result.get("message"),
-                )
-                for call, result in zip(asked["tool_calls"], results, strict=True)
-                if result is not None
-            ]
+            answer = _outputs(asked["tool_calls"], results, is_expired=is_expired)
         elif asked["kind"] == "approval":
             answer = {"approved": resolved["answer"], "remember": resolved.get("remember", False)}
         else:
             answer = resolved["answer"]
-        await runs.answer(
-            _CALLER,
-            run_id,
-            answer,
-            interrupt_id=asked["interrupt_id"],
-            note=resolved.get("note"),
-            blocks=resolved.get("blocks"),
+        if answer if asked["kind"] == "tool" else not is_expired:
+            await runs.answer(
+                _CALLER,
+                run_id,
+                answer,
+                interrupt_id=asked["interrupt_id"],
+                note=resolved.get("note"),
+                blocks=resolved.get("blocks"),
+            )
+        if is_expired:
+            self._clock.reach(parse_canonical_time(asked["expires_at"]))
+            runs.worker.wake()
+
+
+def _outputs(
+    calls: Sequence[dict[str, Any]], results: Sequence[dict[str, Any] | None], *, is_expired: bool
+) -> list[ToolOutput]:
+    """What the caller answered. Of a round that ended by its expiry, that is all but what nobody had answered by then."""
+    known = [(call, result) for call, result in zip(calls, results, strict=True) if result is not None]
+    if is_expired:
+        unanswered = [result for _, result in known if result.get("error") == _UNANSWERED]
+        # With a default it looks like an answer; it came last.
+        unanswered = unanswered or [max((result for _, result in known), key=lambda result: result["sequence"])]
+        known = [(call, result) for call, result in known if result not in unanswered]
+    return [
+        ToolOutput(
+            tool_call_id=call["tool_call_id"],
+            output=str(result["output"]),
+            errored="error" in result,
+            error_message=result.get("message"),
         )
+        for call, result in known
+    ]
 
 
 # Carrying out
 
 
 @contextlib.asynccontextmanager
-async def _kernel(agent: Program) -> AsyncIterator[Runs]:
+async def _kernel(agent: Program, clock: _Clock) -> AsyncIterator[tuple[Runs, _Worker]]:
     """A kernel of its own for one agent, on a store that is gone afterwards."""
-    clock = SystemClock()
     ids = RandomIds(clock)
     with tempfile.TemporaryDirectory(prefix="holdfast-replay-") as folder:
         store = SQLiteStore(Path(folder), clock=clock)
         info = await store.open()
         journal = Journal(store, clock, last_timestamp=info.last_timestamp)
         await journal.start()
-        worker = Worker(journal, _One(agent), clock, ids, WorkerSettings(recorded_only=True))
+        worker = _Worker(journal, _One(agent), clock, ids, WorkerSettings(recorded_only=True))
         await worker.start()
         try:
-            yield Runs(journal, worker, clock, ids, Shutdown(), namespace=info.store_id)
+            yield Runs(journal, worker, clock, ids, Shutdown(), namespace=info.store_id), worker
         finally:
             await worker.stop()
             await journal.stop()
             await store.close()
+
+
+class _Clock(SystemClock):
+    """The machine's clocks; the wall clock may be put ahead. Leases, which go by the other one, do not notice."""
+
+    def __init__(self) -> None:
+        self._ahead = 0
+
+    def now(self) -> int:
+        return super().now() + self._ahead
+
+    def reach(self, at: int) -> None:
+        """Let it be this time at the least."""
+        self._ahead += max(0, at - self.now() + 1)
+
+
+class _Worker(Worker):
+    """Knows of its run, when it is over, which steps on record the agent did not ask for."""
+
+    unused: Sequence[str] = ()
+
+    def forget(self, execution: Execution) -> None:
+        self.unused = execution.record.unused
+        super().forget(execution)
 
 
 class _One:
@@ -383,15 +368,14 @@ def _recorded(step: dict[str, Any]) -> RecordedStep:
     )
 
 
-async def _read(client: httpx2.AsyncClient, path: str) -> Any:
-    response = await client.get(path)
-    _check(response)
-    return response.json()
-
-
-def _check(response: httpx2.Response) -> None:
+async def _read(client: httpx2.AsyncClient, path: str) -> httpx2.Response:
+    try:
+        response = await client.get(path)
+    except httpx2.TransportError as exc:
+        raise ConnectionError(f"{client.base_url}: the run was not read: {type(exc).__name__}: {exc}") from exc
     if response.status_code != 200:
         raise ValueError(f"{response.request.url}: the server answered {response.status_code}: {response.text[:300]}")
+    return response
 
 
 __all__ = ["Difference", "Recording", "record", "replay"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,10 @@ from holdfast import Context, agent
 from holdfast.agents.assistant import AssistantProgram
 from holdfast.agents.function import FunctionAgent
 from holdfast.agents.tools import Tools
-from holdfast.testing import FakeServer, Recording, record, replay
+from holdfast.client import AsyncEventStream, AsyncRunsClient
+from holdfast.client.runtime import RunEvent
+from holdfast.execution.program import Program
+from holdfast.testing import FakeServer, Recording, Return, Token, record, replay, scripted
 from holdfast.testing.model import Says, ScriptedModel
 
 Start = Callable[..., FakeServer]
@@ -139,3 +144,105 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ValueError, match=told):
             Recording.load(path)
+
+
+async def recorded(agent: Program, *, cancels: bool = False) -> Recording:
+    """A run of which nobody answers anything: it is cancelled when it asks, or a day passes."""
+    with FakeServer(agent) as server:
+        async with AsyncRunsClient(server.url, server.key, transport=server.transport()) as client:
+            run = await client.start({})
+            events = [event async for event in until_it_asks(client.events(run.run_id))]
+            if events[-1].type == "interrupt":
+                if cancels:
+                    await client.cancel(run.run_id)
+                else:
+                    await asyncio.to_thread(server.advance, 24 * 3600)
+                async for _ in client.events(run.run_id):
+                    pass
+        return await record(server.url, run.run_id, api_key=server.key, transport=server.transport())
+
+
+async def until_it_asks(events: AsyncEventStream[RunEvent]) -> AsyncIterator[RunEvent]:
+    async with events:
+        async for event in events:
+            yield event
+            if event.type == "interrupt":
+                return
+
+
+def shopper(*steps: str) -> FunctionAgent:
+    @agent("shopper", restart="always")
+    async def shopper(context: Context, input: dict[str, Any]) -> str:
+        for step in steps:
+            await context.step(step, lambda: 1)
+        return "done"
+
+    return shopper
+
+
+@pytest.mark.parametrize(("today", "sequence"), [(("look", "pay"), 5), (("look", "ship"), 3), (("pay", "ship"), 1)])
+async def test_a_step_that_is_left_out_is_told(today: tuple[str, str], sequence: int) -> None:
+    """Its events are not shown by a replay in any case, so their absence alone tells nothing."""
+    recording = await recorded(shopper("look", "pay", "ship"))
+
+    difference = await replay(shopper(*today), recording)
+
+    assert difference is not None
+    assert (difference.sequence, difference.found) == (sequence, None)
+    assert f'"step":"{(difference.expected or {})["step"]}"' in str(difference)
+
+
+def asker(*, default: str | None, says: str = "Hm.") -> FunctionAgent:
+    @agent("asker", restart="always")
+    async def asker(context: Context, input: dict[str, Any]) -> str:
+        await context.token(says)
+        more = {} if default is None else {"default": default}
+        answer: str = await context.ask("Go on?", choices=["yes", "no"], expires_in=3600, **more)
+        await context.token(answer)
+        return answer
+
+    return asker
+
+
+@pytest.mark.parametrize("default", ["no", None])
+async def test_what_expired_expires_in_a_replay_at_once(default: str | None) -> None:
+    """With a default the run goes on with it; without one it fails, and so does the replay."""
+    recording = await recorded(asker(default=default))
+
+    assert await replay(asker(default=default), recording) is None
+    difference = await replay(asker(default="yes"), recording)
+    assert difference is not None
+    assert (difference.expected or {})["type"] == "interrupt"
+
+
+async def test_a_run_that_was_cancelled_is_compared_up_to_there() -> None:
+    recording = await recorded(asker(default=None), cancels=True)
+
+    assert recording.events[-1]["type"] == "cancelled"
+    assert await replay(asker(default=None), recording) is None
+    assert await replay(asker(default=None, says="Well."), recording) is not None
+
+
+async def test_of_long_values_the_place_is_shown_at_which_they_differ() -> None:
+    recording = await recorded(scripted("teller", Token("a" * 1000 + "b"), Return(None)))
+
+    difference = await replay(scripted("teller", Token("a" * 1000 + "c"), Return(None)), recording)
+
+    assert re.fullmatch(r'at event 1: expected …a+b"}, found …a+c"}', str(difference))
+    assert len(str(difference)) < 400
+
+
+async def test_a_recording_of_another_version_is_told_as_such(tmp_path: Path) -> None:
+    """Whatever that version has in its files."""
+    path = tmp_path / "r.json"
+    path.write_text('{"format": "holdfast-recording", "version": 2, "runs": []}')
+
+    with pytest.raises(ValueError, match=r"expected holdfast-recording in version 1, found .* in version 2"):
+        Recording.load(path)
+
+
+async def test_a_server_that_is_not_there_is_told_as_such() -> None:
+    server = FakeServer()
+
+    with pytest.raises(ConnectionError, match=r"^http://localhost: .* refused"):
+        await record(server.url, "r", transport=server.transport())
