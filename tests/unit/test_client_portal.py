@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 
 import pytest
 
@@ -121,6 +122,15 @@ def test_what_would_end_a_process_is_told_to_the_caller_alone() -> None:
         threads.submit(portal.close).result(SECONDS)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Whoever starts the tests in the background may have them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_call_returns_when_its_work_has_let_go() -> None:
     """So that what comes next, say closing the stream that was read, does not meet the work at its end."""
     portal, begun = Portal(), threading.Event()

@@ -70,7 +70,7 @@ def test_what_is_not_understood_closes(text: bytes) -> None:
     [
         b'{"type":"ping","ref":"r","ref":"r"}',
         b'{"type":"ping","ref":"r","a":NaN}',
-        b'{"type":"start","ref":"r","input":{"n":9007199254740993}}',
+        b'{"type":"start","ref":"r","input":{"n":9223372036854775808}}',
         b'{"type":"start","ref":"r","input":{"t":"\\ud800"}}',
     ],
 )

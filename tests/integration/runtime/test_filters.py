@@ -160,12 +160,13 @@ def test_the_opening_block_names_what_is_sent(
     ],
 )
 def test_what_there_is_not_is_refused(client: httpx.Client, run_id: str, query: str) -> None:
-    for method, url in (("GET", f"/runs/{run_id}/events"), ("POST", "/agents/script/invoke/stream?run_id=refused")):
+    refused = f"f-{uuid.uuid4().hex}"
+    for method, url in (("GET", f"/runs/{run_id}/events"), ("POST", f"/agents/script/invoke/stream?run_id={refused}")):
         joined = f"{url}{'&' if '?' in url else '?'}{query}"
         reply = client.request(method, joined, json={"do": []} if method == "POST" else None)
         assert reply.status_code == 422, joined
         assert reply.json()["code"] == "VALIDATION_ERROR"
-    assert client.get("/runs/refused").status_code == 404
+    assert client.get(f"/runs/{refused}").status_code == 404
 
 
 def test_an_empty_list_is_absent(client: httpx.Client, run_id: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from ipaddress import ip_address
@@ -159,9 +160,11 @@ async def test_nobody_listens_and_a_name_without_addresses() -> None:
 
 
 async def test_the_next_address_is_tried_where_nobody_listens_at_the_first() -> None:
-    async with listening(host="127.0.0.2") as receiver:
-        poster = Poster(Allowed.parse(["hooks.test"]), resolve=names(["127.0.0.1", "127.0.0.2"]))
-        outcome = await post(poster, f"http://hooks.test:{receiver.port}/")
+    with socket.socket() as first:
+        first.bind(("127.0.0.1", 0))  # it does not listen, and nobody else does there
+        async with listening(host="127.0.0.2", port=first.getsockname()[1]) as receiver:
+            poster = Poster(Allowed.parse(["hooks.test"]), resolve=names(["127.0.0.1", "127.0.0.2"]))
+            outcome = await post(poster, f"http://hooks.test:{receiver.port}/")
 
     assert seen(outcome) == (200, None)
 
