@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from holdfast.errors import HoldfastError
@@ -33,7 +34,10 @@ def bind(settings: Settings) -> socket.socket:
         listener.setblocking(False)
     except OSError as exc:
         listener.close()
-        raise CannotListen(f"cannot listen on {settings.host}:{settings.port}: {exc.strerror or exc}") from exc
+        what = f"cannot listen on {settings.host}:{settings.port}: {exc.strerror or exc}"
+        if exc.errno == errno.EADDRINUSE:
+            what += "; end what listens there, or take another port with --port or HOLDFAST_PORT (0: a free one)"
+        raise CannotListen(what) from exc
     return listener
 
 

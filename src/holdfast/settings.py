@@ -280,7 +280,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.no_auth and not self.is_loopback:
-            raise InvalidSetting(f"no_auth holds only on a loopback host, not on {self.host}", "no_auth")
+            raise InvalidSetting(
+                f"no_auth holds only on a loopback host, not on {self.host}: listen on 127.0.0.1, or ask for keys",
+                "no_auth",
+            )
         for item in self.key_hashes:
             if not _SHA256_HEX.match(item):
                 raise InvalidSetting(f"{item[:12]!r}… is no SHA-256 in hex (64 digits)", "key_hashes")

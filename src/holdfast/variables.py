@@ -101,7 +101,9 @@ def load_settings(environ: Mapping[str, str], *, file: Mapping[str, Any] = NOTHI
     try:
         return msgspec.convert(values, Settings, strict=True)
     except msgspec.ValidationError as exc:
-        raise InvalidSetting(str(exc), _field_of(str(exc))) from None
+        name = _field_of(str(exc))
+        said = f"--{name.replace('_', '-')}" if flags.get(name) is not None else f"{PREFIX}{name.upper()}"
+        raise InvalidSetting(f"{said}: expected {_expected(str(exc))}", name) from None
 
 
 def with_env_file(environ: Mapping[str, str], file: Mapping[str, str]) -> dict[str, str]:
@@ -190,6 +192,15 @@ def _is_union(type: Any) -> bool:
 
 def _comma_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _expected(message: str) -> str:
+    """What msgspec expected, in the words of whoever sets it."""
+    text = re.sub(r" - at `.*`$", "", message).removeprefix("Expected ")
+    if choices := re.fullmatch(r"`str` matching regex '\^\(([a-z|]+)\)\$'", text):
+        return f"one of {choices[1].replace('|', ', ')}"
+    text = text.replace("`int`", "a whole number").replace("`float`", "a number").replace("`str`", "a text")
+    return text.replace("`bool`", "true or false").replace(".0", "")
 
 
 def _field_of(message: str) -> str:

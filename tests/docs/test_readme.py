@@ -30,8 +30,8 @@ def test_the_agent_streams_waits_and_goes_on_after_its_server_was_killed(tmp_pat
     agents = tmp_path / "invoice.py"
     agents.write_text(AGENT)
     data = tmp_path / "data"
-    started = re.search(r"curl -N localhost:8000(/invoke/stream\?run_id=q-1) .*-d '(.*?)'", README, re.DOTALL)
-    continued = re.search(r"curl -N localhost:8000(/runs/q-1/events\?from_sequence=3) ", README)
+    started = re.search(r"curl -N 'localhost:8000(/invoke/stream\?run_id=q-1)' .*-d '(.*?)'", README, re.DOTALL)
+    continued = re.search(r"curl -N 'localhost:8000(/runs/q-1/events\?from_sequence=3)' ", README)
     assert started is not None
     assert continued is not None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -158,6 +159,24 @@ def test_a_wrong_setting_is_named(environ: dict[str, str], named: str) -> None:
         load_settings(environ)
 
     assert raised.value.setting == named
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "said"),
+    [
+        ({"HOLDFAST_LOG_LEVEL": "loud"}, {}, "HOLDFAST_LOG_LEVEL: expected one of debug, info, warning, error"),
+        ({}, {"log_level": "loud"}, "--log-level: expected one of debug, info, warning, error"),
+        ({"HOLDFAST_WORKERS": "0"}, {}, "HOLDFAST_WORKERS: expected a whole number >= 1"),
+        ({"HOLDFAST_DRAIN_SECONDS": "-1"}, {}, "HOLDFAST_DRAIN_SECONDS: expected a number >= 0"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_was_expected(
+    environ: dict[str, str], flags: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidSetting) as raised:
+        load_settings(environ, **flags)
+
+    assert str(raised.value) == said
 
 
 def test_settings_do_not_show_their_secrets() -> None:

@@ -157,7 +157,7 @@ def test_an_unknown_name_and_a_value_that_is_no_agent_are_told(tmp_path: Path) -
         ("raise SystemExit(3)", "it ends the process ({path}, line 1)"),
         (
             "from holdfast import agent\n\n@agent('no good name')\ndef handle(input): ...",
-            "ValueError: 'no good name' is no agent name",
+            "127 letters, digits or . _ : - ({path}, line 3)",
         ),
     ],
 )

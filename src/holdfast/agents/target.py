@@ -23,12 +23,15 @@ import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
+import holdfast
 from holdfast.agents.adapting import adapted, is_adaptable, is_runnable
 from holdfast.agents.function import FunctionAgent, agent
 from holdfast.errors import HoldfastError
 from holdfast.execution.program import Program
+
+_PACKAGE: Final = Path(holdfast.__file__).parent
 
 
 class TargetError(HoldfastError):
@@ -195,7 +198,11 @@ def _line_of(exc: BaseException) -> str:
         for frame in traceback.extract_tb(exc.__traceback__)
         if not frame.filename.startswith("<frozen") and frame.filename not in (__file__, importlib.__file__)
     ]
-    authors = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    authors = [
+        frame
+        for frame in frames
+        if "site-packages" not in frame.filename and not Path(frame.filename).is_relative_to(_PACKAGE)
+    ] or frames
     return f" ({authors[-1].filename}, line {authors[-1].lineno})" if authors else ""
 
 

@@ -41,7 +41,7 @@ def _serve(membership: Membership, starter: socket.socket) -> None:
 
     def tell(listening: Listening) -> None:
         if membership.announces:
-            say(announcement(settings, programs, listening))
+            say(announcement(settings, programs, listening, served.access))
         with starter:
             try:
                 starter.send(b"\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -61,8 +63,14 @@ def _server(data: Path | None) -> Iterator[tuple[ServerAt, bool]]:
         yield found, False
         return
     with TemporaryDirectory(prefix="holdfast-") as folder:
+        note("No server runs on this data directory, so one is started for this run.", "dim")
+        # A key of its own, known to nobody: else a new store would make its first one, and nobody would be shown it.
+        keys = ",".join([*settings.keys, token_urlsafe(32)])
         process = ServerProcess(
-            ["--port", "0", "--data", settings.data], data=Path(settings.data), log=Path(folder) / "log"
+            ["--port", "0", "--data", settings.data],
+            data=Path(settings.data),
+            environment={**os.environ, "HOLDFAST_KEYS": keys},
+            log=Path(folder) / "log",
         )
         try:
             yield process.wait_ready(START_SECONDS), True

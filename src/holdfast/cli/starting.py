@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from rich.markup import escape
 
+from holdfast.access import Access
 from holdfast.agents.assistant.program import AssistantProgram
 from holdfast.agents.registry import Registry
 from holdfast.api.http.auth import DEVELOPMENT_KEY
@@ -58,7 +59,11 @@ def start_server(
     tell_notices(served)
 
     def announce(listening: Listening) -> None:
-        say(f"[green]ready[/green] {listening.url}" if brief else announcement(settings, programs, listening))
+        say(
+            f"[green]ready[/green] {listening.url}"
+            if brief
+            else announcement(settings, programs, listening, served.access)
+        )
 
     serve(settings, programs, on_listening=announce, access=served.access)
     return 0
@@ -103,7 +108,7 @@ def end_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def announcement(settings: Settings, programs: Registry, listening: Listening) -> str:
+def announcement(settings: Settings, programs: Registry, listening: Listening, access: Access) -> str:
     """Where it listens, what it serves and where it keeps it; and what its user has to know."""
     names = [f"{name} (default)" if name == programs.default else name for name in programs.listed()]
     lines = [
@@ -123,6 +128,8 @@ def announcement(settings: Settings, programs: Registry, listening: Listening) -
     if listening.first_key is not None:
         lines += ["", "Your API key, shown only now:", "", f"    [bold]{listening.first_key}[/bold]", ""]
         lines.append("More of them: holdfast keys add NAME")
+    elif not (settings.no_auth or settings.keys or settings.key_hashes or access.mode):
+        lines += ["", "Keys: those that were made before. If yours is lost, make another one: holdfast keys add NAME"]
     key = listening.first_key or (DEVELOPMENT_KEY if DEVELOPMENT_KEY in settings.keys else None)
     if key is not None or settings.no_auth:
         lines += ["", "Try it:", "", escape(example(settings, programs, listening.url, key)), ""]

@@ -67,7 +67,7 @@ def read_yaml(text: str, file: str) -> tuple[Any, dict[str, int]]:
         mark = getattr(exc, "problem_mark", None)
         what = getattr(exc, "problem", None) or getattr(exc, "reason", None) or "what cannot be read"
         report = Report(file, {} if mark is None else {"": mark.line + 1})
-        report.add("", "YAML", str(what))
+        report.add("", "YAML", f"something else: {what}")
         raise refusal(report.problems) from exc
     reader = _Reader(file)
     value = None if node is None else reader.value(node, "", 0)

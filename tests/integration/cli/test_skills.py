@@ -56,3 +56,6 @@ def test_without_a_server_one_is_started_for_the_run_and_stopped(tmp_path: Path)
 
     assert json.loads(output) == {"result": "All of it."}
     assert not (tmp_path / ".holdfast/server.json").exists()
+    assert (
+        json.loads(succeeded("keys", "list", "--json", folder=tmp_path)) == []
+    )  # the first start of a server still shows one

@@ -158,8 +158,16 @@ class Library:
                 log.exception("skills_not_refreshed")
                 continue
             if is_changed:
-                errors = sum(problem.severity == "error" for problem in self.problems())
-                log.info("skills_changed", skills=len(self.skills()), errors=errors)
+                self._tell_changed()
+
+    def _tell_changed(self) -> None:
+        errors = [problem for problem in self.problems() if problem.severity == "error"]
+        if not errors:
+            log.info("skills_changed", skills=len(self.skills()), errors=0)
+            return
+        first = errors[0]
+        said = f"{first.file}:{first.line}:{first.column}: {first.code}: {first.message}"
+        log.warning("skills_changed", skills=len(self.skills()), errors=len(errors), first=said)
 
     def refresh(self) -> bool:
         """Read what has changed since the last time; whether anything had. Blocks."""

@@ -113,7 +113,7 @@ def ground_of(settings: Settings) -> Ground:
     roots = [_real(root) for root in settings.roots]
     for root in roots:
         if not root.is_dir():
-            raise InvalidSetting(f"the root {root} is no directory", "roots")
+            raise InvalidSetting(f"HOLDFAST_ROOTS: {root} is no directory", "roots")
         for own in hidden:
             if root.is_relative_to(own):
                 raise InvalidSetting(f"the root {root} is inside of {own}, which is the server's own", "roots")

@@ -117,7 +117,9 @@ def _as_ours(scope: Scope, error: Exception) -> Exception:
     if isinstance(error, MethodNotAllowedException):
         allow = (error.headers or {}).get("allow", "")
         methods = sorted({item.strip() for item in allow.split(",")} | ({"HEAD"} if "GET" in allow else set()))
-        return MethodNotAllowed(f"{path} does not take this method", ", ".join(methods))
+        return MethodNotAllowed(
+            f"{path} takes {', '.join(methods)}, not {scope.get('method', 'this method')}", ", ".join(methods)
+        )
     if isinstance(error, NotFoundException):
         return PathNotFound(f"there is nothing at {path!r}")
     if isinstance(error, HTTPException) and not isinstance(error, PermissionDeniedException):

@@ -218,8 +218,11 @@ def translate(error: BaseException, location: str) -> HoldfastError:
         return JournalCorrupt(f"{location}: {error}; restore a backup")
     if isinstance(error, _OTHER_SCHEMA):
         return MigrationRequired(f"{location}: {error}; its schema is not that of this version: restart the server")
-    if is_lost(error) or is_raced(error):
-        return StoreUnavailable(f"{location}: {str(error) or type(error).__name__}")
+    told = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if is_lost(error):
+        return StoreUnavailable(f"the database at {location} cannot be reached: {told}")
+    if is_raced(error):
+        return StoreUnavailable(f"{location}: {told}")
     return StoreError(f"{location}: {error}")
 
 

@@ -61,7 +61,9 @@ class Place:
                 sync_directory(self.directory.parent)
             self._locked = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreRefused(f"{self.directory} cannot be used: {error.strerror}") from error
+            raise StoreRefused(
+                f"the data directory {self.directory} cannot be used: {error.strerror}; take one that can be written"
+            ) from error
         try:
             # flock, not lockf: that one would let two stores of the same process in, and closing either would
             # release both.
@@ -72,7 +74,7 @@ class Place:
             self._locked = None
             raise StoreLocked(
                 f"{self.directory} is open in another process{f' (pid {holder})' if holder else ''}; an embedded "
-                "store belongs to exactly one",
+                "store belongs to exactly one: end that one first, or take another data directory",
                 pid=int(holder) if holder.isdigit() else None,
             ) from error
         os.ftruncate(self._locked, 0)
