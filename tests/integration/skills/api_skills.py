@@ -101,6 +101,12 @@ def _pair() -> Skill:
     )
 
 
+def _asks_twice() -> Skill:
+    """`left` and `right`, both of which a person has to approve."""
+    step = {"uses": "text.shout", "input": {"text": "x"}, "depends_on": (), "confirm": Confirm(question="Go on?")}
+    return skill("asks.twice", {"id": "left", **step}, {"id": "right", **step})
+
+
 def _attachable() -> Skill:
     made = _one("attachable")
     classification = {"invocation": "both", "attach_targets": ["run", "ticket"]}
@@ -121,6 +127,7 @@ SKILLS = (
     _one("late", "test.wait", timeout_seconds=0.05),
     _one("wrong", input={"text": 5}),
     _one("gated", pre_gates=(Gate(capability="test.gate"),)),
+    _asks_twice(),
     _chain(),
     _pair(),
     _attachable(),

@@ -93,6 +93,25 @@ async def test_the_first_decision_stands_and_may_be_repeated(served: Served) -> 
     assert (resolved["answer"], resolved["caller"], resolved["note"]) == (False, "operator", "jane: not today")
 
 
+@pytest.mark.one_store("which question is meant is decided before any store is asked")
+async def test_one_of_several_questions_has_to_be_named(served: Served) -> None:
+    server, _ = served
+    run_id = (await server.execute("asks.twice"))["run_id"]
+    record = (await server.get(f"/v1/runs/{run_id}")).json()
+    left, right = sorted(record["interrupts"], key=lambda asked: asked["step_id"])
+
+    unnamed = await server.post(f"/v1/runs/{run_id}/approve", {}, key="operator")
+    named = await server.post(f"/v1/runs/{run_id}/approve", {"interrupt_id": right["interrupt_id"]}, key="operator")
+    the_other = await server.post(f"/v1/runs/{run_id}/approve", {}, key="operator")
+
+    error = unnamed.json()["error"]
+    assert (unnamed.status_code, error["code"]) == (409, "interrupt_ambiguous")
+    assert set(error["interrupt_ids"]) == {left["interrupt_id"], right["interrupt_id"]}
+    assert (named.status_code, the_other.status_code) == (200, 200)
+    assert the_other.json()["interrupt_id"] == left["interrupt_id"]
+    assert (await ended(server, run_id))["status"] == "completed"
+
+
 @pytest.mark.one_store("roles and options are the same on every store")
 async def test_nobody_is_asked_where_the_caller_wants_no_waiting(served: Served) -> None:
     server, _ = served
