@@ -48,7 +48,7 @@ from holdfast.execution.events import (
     interrupt_event,
     void_interrupt,
 )
-from holdfast.execution.exits import no_exit
+from holdfast.execution.exits import Exited, no_exit
 from holdfast.execution.files import GivenFile
 from holdfast.execution.given import OUTPUT_SCHEMA, given_key
 from holdfast.execution.guarded import GuardedWriter, clean_interrupt, violation
@@ -377,8 +377,13 @@ class Execution:
         self.end(Ending.CANCEL)
 
     def end(self, ending: Ending) -> None:
-        """Stop the executing code for this reason; the first reason counts, but a lost lease and a cancel win."""
-        if self.is_over or (self.ending is not None and ending not in (Ending.LOST, Ending.CANCEL)):
+        """
+        Stop the executing code for this reason; the first reason counts, but a lost lease and a cancel win. The same again
+        changes nothing: what waits for a thread would take a second cancellation for the thread's end.
+        """
+        if self.is_over or self.ending is ending:
+            return
+        if self.ending is not None and ending not in (Ending.LOST, Ending.CANCEL):
             return
         self.ending = ending
         for callback in self.on_ending:
@@ -456,6 +461,12 @@ class Execution:
                 if self.is_ending:
                     raise asyncio.CancelledError  # it was told to end, and did
                 return value
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.is_ending or (task is not None and task.cancelling()):
+                raise
+            # Nobody told this execution to end: the code has awaited something that was cancelled.
+            raise Exited("CancelledError: what the code waited for was cancelled") from None
         finally:
             token.var.reset(token)
 

@@ -1,18 +1,25 @@
 """
-Code of authors that wants to end the process, by `sys.exit()` or in the manner of a command line.
+Code of authors that ends in a way that is not meant for it: by `sys.exit()`, as command lines do, or by an exception
+that is no `Exception`.
 
 asyncio lets SystemExit and KeyboardInterrupt out of a task and out of its event loop, which would end the server with
-all that it executes. Wherever the code of an author is called it is an error like any other, of the run that called it.
-Tasks that such code starts by itself are out of reach.
+all that it executes, and what is no `Exception` passes by whoever records failures. Wherever the code of an author is
+called it is an error like any other, of the run that called it. Tasks that such code starts by itself are out of reach.
 """
 
 from __future__ import annotations
 
+import asyncio
 from types import TracebackType
+
+from holdfast.execution.released import Released
+
+# What ends an execution from outside, and has to pass.
+_PASSING = (Exception, asyncio.CancelledError, Released)
 
 
 class Exited(Exception):
-    """The code wanted to end the process."""
+    """The code wanted to end more than itself."""
 
 
 class _NoExit:
@@ -26,7 +33,7 @@ class _NoExit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        if error is not None and not isinstance(error, _PASSING):
             name, text = type(error).__name__, str(error)
             raise Exited(f"{name}: {text}" if text else name) from error
 

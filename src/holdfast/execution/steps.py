@@ -101,9 +101,21 @@ class OpenStep:
 def failure_of(exc: BaseException) -> Failure:
     """What is kept of an exception: its type and text, which may be cut, never its traceback."""
     if isinstance(exc, HoldfastError):
-        return Failure(_cut(exc.message), exc.code, exc.details)
-    text = str(exc)
+        return Failure(_cut(exc.message), exc.code, _shown(exc.details))
+    try:
+        text = str(exc)
+    except Exception:  # noqa: BLE001  its author wrote that, too
+        text = ""
     return Failure(_cut(f"{type(exc).__name__}: {text}" if text else type(exc).__name__), "agent_execution_error")
+
+
+def _shown(details: dict[str, Any]) -> dict[str, Any]:
+    """Of an error that agent code made: what is no JSON cannot be kept."""
+    try:
+        encode_fields(details)
+    except Exception:  # noqa: BLE001  whatever its values do when they are looked at
+        return {}
+    return details
 
 
 def _cut(message: str) -> str:
