@@ -130,3 +130,26 @@ async def test_a_delivery_whose_sender_left_is_worked_on_all_the_same() -> None:
     assert delivery.cancelled()
     assert (status, ended) == (200, [1])
     await client.aclose()
+
+
+async def test_a_call_of_a_kind_that_is_not_known_is_left_and_the_others_are_made(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A newer server may ask for what this version cannot read."""
+    client = WorkflowClient("http://127.0.0.1:1")
+    client.set_tools({"clock": lambda args, agent_id, task_id: "noon"})
+    calls = client._calls({"agent_id": "a", "task_id": 1}, client._tools)
+    known = {"call_id": "call_1", "name": "clock", "arguments": "{}"}
+    newer: list[Any] = [
+        {"call_id": "call_2", "kind": "browser"},
+        {"call_id": "call_3", "name": "x", "expires_at": 5},
+        "x",
+    ]
+
+    for _ in range(2):
+        calls.show([*newer, known])
+
+    assert (calls.unhandled, list(calls._running)) == (newer, ["call_1"])
+    assert len(caplog.records) == 3, "each is told of once"
+    await calls.close()
+    await client.aclose()

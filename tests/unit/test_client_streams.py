@@ -554,3 +554,11 @@ async def test_a_compressed_stream_that_is_broken_is_read_on() -> None:
     client, _ = client_of(Wire(broken, stream(OPENING, *JOURNAL)))
 
     assert numbers(await read(client)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("after", ["evt_3", "", "3@", "3\n", "0x3"])
+def test_a_place_that_is_none_is_told_as_such(after: str) -> None:
+    client, _ = client_of(Wire())
+
+    with pytest.raises(ValueError, match="expected the sequence of an event, or the cursor of a stream"):
+        client.events("q-1", after=after)

@@ -93,6 +93,8 @@ class FakeServer:
         for agent in self._agents:
             if isinstance(agent, ScriptedAgent):
                 agent.happenings = self._happenings
+        self._up.clear()  # it may have served before
+        self._failure = None
         self._thread = threading.Thread(target=self._run, name="fake server", daemon=True)
         self._thread.start()
         if not self._up.wait(START_SECONDS):

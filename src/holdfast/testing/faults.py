@@ -95,11 +95,14 @@ class FakeTransport(httpx2.AsyncHTTPTransport):
             headers = [*reply.headers, (b"content-type", reply.media_type)]
             return httpx2.Response(reply.status, headers=headers, content=reply.body, request=request)
         response = await super().handle_async_request(request)
+        is_stream = response.headers.get("content-type", "").startswith("text/event-stream")
         if fault is not None:
-            await response.aread()
+            # What asks for a stream is carried out when the stream begins. It may never end: say, of a run that waits.
+            if not is_stream:
+                await response.aread()
             await response.aclose()
             raise httpx2.ReadError("connection reset", request=request)
-        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        if not is_stream:
             return response
         broken = self._faults.of_stream()
         if broken is not None:

@@ -73,6 +73,10 @@ class ScriptedModel(FunctionModel):
         self.thinking.append(info.model_request_parameters.thinking)
         script = self.parts.get(_message_of_this_turn(messages), self.script)
         attempts = self._attempts.get(number)
+        if not attempts and number >= len(script):
+            raise AssertionError(
+                f"the model was asked for response {number + 1} of this turn, and its script has {len(script)}"
+            )
         for index, piece in enumerate(attempts.pop(0) if attempts else script[number]):
             await asyncio.sleep(0)
             if isinstance(piece, Exception):

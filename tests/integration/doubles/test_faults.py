@@ -228,3 +228,32 @@ async def test_an_assistant_remembers_on_its_store_after_a_restart(fake_server: 
 
     found = (await client.get("/memory/knowledge")).json()["items"]
     assert [item["content"] for item in found] == ["Tea is green.", "Tea is green."]
+
+
+async def test_the_lost_answer_of_a_stream_is_lost_at_once(fake_server: Start, connect: Connect) -> None:
+    """The run waits and the stream goes on, with a heartbeat every second: it is not waited for."""
+    server = fake_server(scripted("waiter", Ask("Go on?")))
+    client = connect(server)
+    server.lose_answer()
+
+    with pytest.raises(httpx2.ReadError):
+        await client.post("/agents/waiter/invoke/stream?run_id=r", json={})
+
+    assert (await client.get("/runs/r?wait=10")).json()["status"] == "waiting"
+
+
+async def test_a_fake_server_serves_again_when_it_is_entered_again(connect: Connect) -> None:
+    """With another store: what was there is gone with the first one."""
+    server = FakeServer(scripted("greeter", Return("hi")))
+    for _ in range(2):
+        with server:
+            reply = await connect(server).post("/agents/greeter/invoke?run_id=r", json={})
+            assert reply.json()["output"] == "hi"
+
+
+async def test_a_script_of_a_model_that_is_too_short_says_so(fake_server: Start, connect: Connect) -> None:
+    server = fake_server(AssistantProgram(ScriptedModel([Calls("now")])))
+
+    reply = await connect(server).post("/invoke", json={"message": "How late is it?"})
+
+    assert "asked for response 2 of this turn, and its script has 1" in reply.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
@@ -15,6 +16,7 @@ from holdfast.client.resuming import Discards, OnDiscard
 from holdfast.client.runtime.events import Cancelled, Complete, Error, Gap, Restarted, RunEvent, UnknownEvent, decoder
 from holdfast.client.sse import ServerSentEvent
 
+_CURSOR: Final = re.compile(r"-?[0-9]{1,19}(?:@[0-9]{1,19})?")
 _LAST_TYPES: Final = frozenset({"complete", "error", "cancelled"})
 
 
@@ -44,7 +46,7 @@ class RunSource:
         self._start = start
         self._query = query or {}
         self.discards = Discards(on_discard)
-        self._last = -1 if cursor is None else int(cursor.partition("@")[0])
+        self._last = -1 if cursor is None else _sequence_of(cursor)
         self._end: RunEvent | None = None
 
     def request(self) -> Request:
@@ -97,3 +99,11 @@ class RunSource:
         if gap.reason == "rolled_back":
             self.discards.add(self.run_id, gap.first_sequence, last)
         return gap
+
+
+def _sequence_of(cursor: str) -> int:
+    if not _CURSOR.fullmatch(cursor):
+        raise ValueError(
+            f"after: expected the sequence of an event, or the cursor of a stream (N or N@epoch), found {cursor!r}"
+        )
+    return int(cursor.partition("@")[0])

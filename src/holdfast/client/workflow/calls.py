@@ -139,16 +139,22 @@ class Calls:
         A call that comes again with another `connection` is posted again, from the ledger: the server does not have its
         output. One that comes again with the same one is an old frame.
         """
-        requests = {request.get("call_id") or request["id"]: request for request in pending}
-        for call_id, running in list(self._running.items()):
-            if call_id not in requests:
-                running.cancel("void")
+        calls: dict[str, Call] = {}
         self.unhandled = []
-        for call_id, request in requests.items():
-            call = Call(request)
+        for request in pending:
+            try:
+                call = Call(request)
+            except (AttributeError, KeyError, TypeError, ValueError):
+                self._leave_unknown(request)
+            else:
+                calls[call.call_id] = call
+        for call_id, running in list(self._running.items()):
+            if call_id not in calls:
+                running.cancel("void")
+        for call_id, call in calls.items():
             tool = self._tools.find(call.namespace, call.name)
             if tool is None and self._workshop.unknown_tools == "leave":
-                self.unhandled.append(request)
+                self.unhandled.append(call.request)
                 self._warn(call)
             elif call_id not in self._running and self._seen.get(call_id) != connection:
                 self._start(call, tool)
@@ -343,6 +349,13 @@ class Calls:
             log.warning(
                 "no handler for tool %s: call %s of run %d stays pending", call.full_name, call.call_id, self._task_id
             )
+
+    def _leave_unknown(self, request: Mapping[str, Any]) -> None:
+        """A kind of call that this version does not know, from a newer server: for another client."""
+        self.unhandled.append(request)
+        if (shown := repr(request)[:200]) not in self._warned:
+            self._warned.add(shown)
+            log.warning("a call of run %d is none that this version knows, and stays pending: %s", self._task_id, shown)
 
     # Posting
 

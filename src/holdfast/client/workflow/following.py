@@ -136,7 +136,7 @@ class Following:
 def _frame(event: ServerSentEvent) -> dict[str, Any]:
     try:
         frame = json.loads(event.data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise StreamFault(f"a frame that is no JSON: {event.data[:100]!r}") from None
     if not isinstance(frame, dict):
         raise StreamFault(f"a frame that is no JSON object: {event.data[:100]!r}")
