@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.crash.campaign import RECOVERY_SECONDS, Campaign, Report
-from tests.support.forks import Nursery
+from tests.support.forks import Nursery, shared_nursery
 from tests.support.postgres import PostgresServer
 
 HITS_MIN = 0.9
@@ -40,9 +39,8 @@ async def store(request: pytest.FixtureRequest) -> str | None:
 
 
 @pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as made:
-        yield made
+def nursery() -> Nursery:
+    return shared_nursery()
 
 
 async def carry_out(directory: Path, kills: int, store: str | None, nursery: Nursery | None) -> Report:

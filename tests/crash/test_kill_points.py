@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.crash.campaign import Campaign
 from tests.crash.test_kill import free_port
-from tests.support.forks import Nursery
+from tests.support.forks import Nursery, shared_nursery
 from tests.support.postgres import PostgresServer
 
 # In an agent `tale`, the second step is the payment that may be attempted only once.
@@ -44,10 +43,9 @@ MORE_POINTS = [
 TALE_ALONE = "before:step_completed:2"
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as made:
-        yield made
+@pytest.fixture
+def nursery() -> Nursery:
+    return shared_nursery()
 
 
 async def _die_at(

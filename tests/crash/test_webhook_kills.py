@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import httpx
 import pytest
 
-from tests.support.forks import Nursery
+from tests.support.forks import Nursery, shared_nursery
 from tests.support.hook_receiver import HookReceiver, Received, hook_receiver
 from tests.support.postgres import PostgresServer
 from tests.support.server import ServerProcess, start_server
@@ -27,9 +26,8 @@ EVENTS: Final = ("run.started", "run.completed")
 
 
 @pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as made:
-        yield made
+def nursery() -> Nursery:
+    return shared_nursery()
 
 
 class Sending:

@@ -12,7 +12,6 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import pytest
 from holdfast.client.backoff import Backoff
 from holdfast.client.workflow import WorkflowClient
 from tests.crash.test_kill import free_port
-from tests.support.forks import Nursery
+from tests.support.forks import Nursery, shared_nursery
 from tests.support.hooked import Received, Receiver, receiving
 from tests.support.postgres import PostgresServer
 from tests.support.server import ServerProcess, start_server
@@ -41,10 +40,9 @@ EVENTS = Counter({"run.started": 1, "run.awaiting_tool_calls": 2, "run.tool_call
 pytestmark = [pytest.mark.slow, pytest.mark.crash]
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as made:
-        yield made
+@pytest.fixture
+def nursery() -> Nursery:
+    return shared_nursery()
 
 
 class Deaths:
