@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from holdfast.client import AsyncEngineClient, AsyncRunsClient, RunsClient, WorkflowClient
@@ -90,12 +92,16 @@ async def test_a_change_of_the_key_leaves_requests_that_are_being_made_alone() -
     assert client._http.headers == {}
 
 
-async def test_who_does_not_answer_is_told_without_the_password() -> None:
-    client = AsyncRunsClient("http://user:secret@server:8000/prefix/", transport=Wire(Unreachable()))
+async def test_the_password_of_an_address_is_sent_and_neither_told_nor_logged(caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire(answer({}), Unreachable())
+    client = AsyncRunsClient("http://user:secr%65t@server:8000/prefix/", transport=wire)
+    caplog.set_level(logging.DEBUG)
+    await client.health()
 
-    with pytest.raises(
-        ConnectionFailed, match=r"^GET http://\*\*\*@server:8000/prefix/health: ConnectError: nobody"
-    ) as told:
+    with pytest.raises(ConnectionFailed, match=r"^GET http://server:8000/prefix/health: ConnectError: nobody") as told:
         await client.health()
 
     assert "secret" not in str(told.value)
+    assert wire.headers("authorization")[0] == "Basic dXNlcjpzZWNyZXQ="
+    assert "http://server:8000/prefix/health" in caplog.text, "the HTTP library logs what it asks for"
+    assert "secr" not in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import sqlite3
 import stat
 import time
 from collections.abc import AsyncIterator, Callable
@@ -211,3 +212,18 @@ async def test_an_owner_cannot_lock_his_file_while_it_is_being_removed(
     monkeypatch.undo()
 
     assert locked == ["slow"]
+
+
+async def test_a_file_that_could_not_be_opened_is_opened_later(tmp_path: Path) -> None:
+    """Say a full disk: the second attempt waited for the lock that the first one had left, for ever."""
+    path = tmp_path / "ledger"
+    path.write_bytes(b"this is no database, and it is long enough to be told apart from one that is empty" * 20)
+    ledger = FileLedger(path)
+    for _ in range(2):
+        with pytest.raises(sqlite3.DatabaseError):
+            await ledger.begin(KEY)
+
+    path.unlink()
+
+    assert (await ledger.begin(KEY)).beginning is Beginning.FRESH
+    await ledger.aclose()

@@ -401,7 +401,7 @@ async def test_text_of_events_by_name_and_by_key() -> None:
 
 
 async def test_what_waits_to_be_tried_again_ends_with_its_client() -> None:
-    """A call between two tries, and a stream between two connections: neither reaches for the server again."""
+    """A call between two tries, and a stream between two connections: none reaches for the server again."""
     wire = Wire(otherwise=lambda _: Unreachable())
     client, _ = client_of(wire)
     waits = asyncio.Event()
@@ -410,7 +410,13 @@ async def test_what_waits_to_be_tried_again_ends_with_its_client() -> None:
         waits.set()
         await closed.wait()
 
-    for work in (lambda: client.start({}), lambda: read(client)):
+    works: list[Callable[[], Coroutine[Any, Any, Any]]] = [
+        lambda: client.start({}),
+        lambda: client.invoke({}),
+        lambda: client.wait("q-1"),
+        lambda: read(client),
+    ]
+    for work in works:
         closed = asyncio.Event()
         client._http.sleep = sleep
         waits.clear()

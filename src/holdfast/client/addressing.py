@@ -8,7 +8,7 @@ minute and written into the error's text.
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 _USER = re.compile(r"//[^/?#]*@")
 _OF_HEADER = re.compile(r"(?:[!-~]+(?:[ \t]+[!-~]+)*)?")
@@ -30,6 +30,16 @@ def checked_url(url: str) -> str:
 def shown_url(url: str) -> str:
     """An address for people and logs: without a user and a password."""
     return _USER.sub("//***@", url).rstrip("/")
+
+
+def without_user(url: str) -> tuple[str, tuple[str, str] | None]:
+    """An address without its user and password, and these two. The HTTP library logs the addresses that it is given."""
+    parts = urlsplit(url)
+    user, found, host = parts.netloc.rpartition("@")
+    if not found:
+        return url, None
+    name, _, password = user.partition(":")
+    return parts._replace(netloc=host).geturl(), (unquote(name), unquote(password))
 
 
 def checked_header(name: str, value: str) -> str:

@@ -18,7 +18,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from holdfast.client.addressing import checked_header, checked_url, shown_url
+from holdfast.client.addressing import checked_header, checked_url, without_user
 from holdfast.client.answers import Answer, error_of
 from holdfast.client.backoff import Backoff
 from holdfast.client.errors import ApiError, ClientClosed, ClientError, ConnectionFailed, DeadlineExceeded
@@ -87,7 +87,7 @@ class Http:
         self.clock: Callable[[], float] = time.monotonic
         self.closings = 0  # how often it was closed
         self.readers: weakref.WeakSet[Closable] = weakref.WeakSet()
-        self._base_url = checked_url(base_url)
+        self._base_url, self._user = without_user(checked_url(base_url))
         self._timeout = timeout
         self._transport = transport
         self._is_secure = base_url.lower().startswith("https:")
@@ -171,7 +171,7 @@ class Http:
         wait_seconds_max: float = math.inf,
     ) -> T:
         """What an attempt comes to, after up to five of them: another follows an error that passes. Raises the last one."""
-        backoff, closings = self.backoff(), self.closings
+        backoff = self.backoff()
         while True:
             try:
                 return await attempt()
@@ -179,8 +179,18 @@ class Http:
                 wait = retry_after_of(exc)
                 if backoff.tries + 1 >= TRIES_MAX or not is_passing(exc) or (wait or 0) > wait_seconds_max:
                     raise
-            await self.sleep(backoff.next_seconds(wait))
-            self.check_open(closings)
+            await self.pause(backoff.next_seconds(wait))
+
+    async def pause(self, seconds: float) -> None:
+        """
+        Wait before another try.
+
+        Raises:
+            ClientClosed: it was closed meanwhile, so that there is no other try.
+        """
+        closings = self.closings
+        await self.sleep(seconds)
+        self.check_open(closings)
 
     @asynccontextmanager
     async def stream(self, request: Request, *, silence_seconds: float) -> AsyncIterator[Opened]:
@@ -257,7 +267,7 @@ class Http:
         # What breaks the protocol is told with what was sent, which nobody is to read.
         text = "" if isinstance(error, httpx2.LocalProtocolError) else str(error)
         told = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        failed = ConnectionFailed(f"{request.method} {shown_url(self._base_url)}{request.path}: {told}")
+        failed = ConnectionFailed(f"{request.method} {self._base_url.rstrip('/')}{request.path}: {told}")
         failed.is_overdue = isinstance(error, httpx2.ReadTimeout)
         return failed
 
@@ -288,6 +298,7 @@ class Http:
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=keepalive_max)
         return httpx2.AsyncClient(
             base_url=self._base_url,
+            auth=self._user,
             limits=limits,
             # Without https there is nothing to verify, and redirects are not followed.
             verify=False if self._ssl is None else self._ssl,

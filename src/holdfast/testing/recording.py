@@ -25,6 +25,7 @@ import httpx2
 import msgspec
 
 from holdfast.caller import Caller
+from holdfast.client.addressing import shown_url
 from holdfast.clock import SystemClock
 from holdfast.errors import RunFinished
 from holdfast.execution.answers import ToolOutput
@@ -372,9 +373,13 @@ async def _read(client: httpx2.AsyncClient, path: str) -> httpx2.Response:
     try:
         response = await client.get(path)
     except httpx2.TransportError as exc:
-        raise ConnectionError(f"{client.base_url}: the run was not read: {type(exc).__name__}: {exc}") from exc
+        raise ConnectionError(
+            f"{shown_url(str(client.base_url))}: the run was not read: {type(exc).__name__}: {exc}"
+        ) from exc
     if response.status_code != 200:
-        raise ValueError(f"{response.request.url}: the server answered {response.status_code}: {response.text[:300]}")
+        raise ValueError(
+            f"{shown_url(str(response.request.url))}: the server answered {response.status_code}: {response.text[:300]}"
+        )
     return response
 
 

@@ -342,7 +342,7 @@ class AsyncRunsClient(ApiClient):
                     patience.answered()
                     continue
                 delay = patience.failed(exc)
-            await self._http.sleep(delay)
+            await self._http.pause(delay)
 
     async def _waited(self, run_id: str) -> Run:
         request = Request("GET", _path(run_id), {"wait": WAIT_SECONDS})
@@ -351,7 +351,7 @@ class AsyncRunsClient(ApiClient):
             try:
                 answer = await self._http.send(request, timeout=WAIT_SECONDS + WAIT_GRACE_SECONDS)
             except ClientError as exc:
-                await self._http.sleep(patience.failed(exc))
+                await self._http.pause(patience.failed(exc))
                 continue
             patience.answered()
             run = record(Run, answer.json())

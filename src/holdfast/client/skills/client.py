@@ -410,7 +410,7 @@ class AsyncSkillsClient(ApiClient):
             try:
                 answer = await self._http.send(request, timeout=WAIT_SECONDS + WAIT_GRACE_SECONDS)
             except ClientError as exc:
-                await self._http.sleep(patience.failed(exc))
+                await self._http.pause(patience.failed(exc))
                 continue
             patience.answered()
             body = _checked(answer.json())

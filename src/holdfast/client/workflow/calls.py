@@ -219,7 +219,7 @@ class Calls:
                 found = await self._attempt(running, tool, claims)
             if not isinstance(found, Later):
                 return found, claims.number
-            await running.pause(self._workshop.http.sleep(found.seconds))
+            await running.pause(self._workshop.http.pause(found.seconds))
             running.begin_again()
         return None, None
 
@@ -394,7 +394,7 @@ class Calls:
             if running.reason == "void" or _is_over(call, delay):
                 log.warning("the output of call %s of run %d came too late", call.call_id, self._task_id)
                 return
-            await running.pause(self._workshop.http.sleep(delay))
+            await running.pause(self._workshop.http.pause(delay))
 
 
 def _is_over(call: Call, delay: float) -> bool:

@@ -51,7 +51,7 @@ class Claims:
                     return Claim.ANSWERED  # the run, or the round, is over
                 if not is_passing(exc):
                     raise
-                await self._http.sleep(backoff.next_seconds(getattr(exc, "retry_after", None)))
+                await self._http.pause(backoff.next_seconds(getattr(exc, "retry_after", None)))
 
     @asynccontextmanager
     async def renewed(self, on_loss: Callable[[], None]) -> AsyncIterator[None]:

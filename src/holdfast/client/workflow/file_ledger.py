@@ -181,15 +181,20 @@ class FileLedger:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._owners.mkdir(mode=0o700, exist_ok=True)
             self._sweep()
-            self._lock = self._locked(self._owners / self._owner)
+            if self._lock is None:  # it is held already where the file could not be opened the first time
+                self._lock = self._locked(self._owners / self._owner)
             # 0600: outputs of tools are nobody else's business.
             os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
             database = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None)
-            database.execute("PRAGMA synchronous = FULL")
-            database.executescript(_SCHEMA)
-            old = time.time() - KEPT_SECONDS
-            database.execute("DELETE FROM calls WHERE at < ?", (old,))
-            database.execute("DELETE FROM events WHERE at < ?", (old,))
+            try:
+                database.execute("PRAGMA synchronous = FULL")
+                database.executescript(_SCHEMA)
+                old = time.time() - KEPT_SECONDS
+                database.execute("DELETE FROM calls WHERE at < ?", (old,))
+                database.execute("DELETE FROM events WHERE at < ?", (old,))
+            except BaseException:
+                database.close()
+                raise
             self._database = database
         return self._database
 

@@ -163,7 +163,7 @@ class WebhookReceiver:
             except WorkflowError as exc:
                 if backoff.tries + 1 >= TRIES_MAX or not is_passing(exc):
                     raise
-                await self._client._http.sleep(backoff.next_seconds(getattr(exc, "retry_after", None)))
+                await self._client._http.pause(backoff.next_seconds(getattr(exc, "retry_after", None)))
 
     async def _resume_runs(self, agent_id: str) -> None:
         before: int | None = None

@@ -143,7 +143,7 @@ class WorkflowRun:
             while not self._following.is_over:
                 attempt = self._following.next_attempt()
                 if attempt.delay_seconds:
-                    await self._http.sleep(attempt.delay_seconds)
+                    await self._http.pause(attempt.delay_seconds)
                 await self._attempt(attempt)
             self._calls.void()
             return RunResult.of_row(await self._row())
@@ -215,7 +215,7 @@ class WorkflowRun:
             except WorkflowError as exc:
                 if not is_passing(exc):
                     raise
-                await self._http.sleep(backoff.next_seconds(getattr(exc, "retry_after", None)))
+                await self._http.pause(backoff.next_seconds(getattr(exc, "retry_after", None)))
 
 
 def pending_calls(status: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
