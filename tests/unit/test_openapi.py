@@ -60,10 +60,19 @@ def test_references_inside_of_a_schema_hold_where_it_stands() -> None:
 
 
 def test_the_pages_load_nothing_from_anywhere(made: dict[str, Any]) -> None:
-    pages = reference_page(made) + front_page("1", ["a:b"], "a:b")
+    pages = reference_page(made) + front_page("1", ["a:b"], "a:b", "http://a")
 
-    assert re.findall(r"(?:src|href)=\"(?!/|data:,)[^\"]*\"|<script|@import|url\(", pages) == []
+    assert re.findall(r"(?:src|href)=\"(?!/|#|data:,)[^\"]*\"|<script|@import|url\(", pages) == []
+
+
+def test_the_reference_leads_to_each_api_and_shows_code_as_code(made: dict[str, Any]) -> None:
+    page = reference_page(made)
+
+    links = re.findall(r'href="#([^"]+)"', page)
+    assert "runtime-api" in links
+    assert all(f'id="{link}"' in page for link in links)
+    assert "its event <code>started</code> is durable" in page
 
 
 def test_names_of_agents_are_shown_and_not_interpreted() -> None:
-    assert "<b>x" not in front_page("1", ["<b>x"], None)
+    assert "<b>x" not in front_page("1", ["<b>x"], None, "http://<b>x")

@@ -204,6 +204,7 @@ def _health(server: Server) -> str:
         f"postgresql://holdfast:{SECRET}#x@127.0.0.1/db",
         f"postgresql://holdfast:12?{SECRET}@127.0.0.1/db",
         f"postgresql://holdfast:{SECRET}@127.0.0.1:port/db",
+        f"postgresql://holdfast:p@x:{SECRET}@127.0.0.1/db",
     ],
 )
 def test_a_url_that_cannot_be_read_is_refused_without_showing_it(tmp_path: Path, url: str) -> None:

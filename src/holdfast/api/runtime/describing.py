@@ -8,13 +8,14 @@ content policy.
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from litestar import get
 
-from holdfast.api.http.asgi import Answer
+from holdfast.api.http.asgi import Answer, Scope
 from holdfast.api.http.call import Call
+from holdfast.api.http.credentials import is_https
 from holdfast.api.http.enabling import enabled_part
 from holdfast.api.http.metrics import Shown, exposition
 from holdfast.api.http.openapi import document
@@ -52,7 +53,9 @@ async def show_front(request: Call) -> Answer:
     """A page for people who opened the server in a browser."""
     services = request.services
     names = [program.name for program in services.programs]
-    return _kept(request, front_page(version("holdfast"), names, services.default_agent).encode(), _HTML)
+    host = (request.header(b"host") or b"").decode("latin-1")
+    url = f"{'https' if is_https(cast(Scope, request.scope)) else 'http'}://{host}"
+    return _kept(request, front_page(version("holdfast"), names, services.default_agent, url).encode(), _HTML)
 
 
 @get("/metrics", opt=_VIEWS_METRICS)

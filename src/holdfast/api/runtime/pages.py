@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ _STYLE: Final = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8881;--accent:#0a7d6c}
 @media (prefers-color-scheme:dark){:root{--accent:#4fd1bd}}
 body{font:16px/1.55 system-ui,sans-serif;max-width:60rem;margin:2.5rem auto;padding:0 1rem}
-h1{margin:0 0 .25rem}h2{margin:2.5rem 0 .5rem;text-transform:capitalize}
+h1{margin:0 0 .25rem}h2{margin:2.5rem 0 .5rem}
 a{color:var(--accent)}code,pre{font:13px/1.5 ui-monospace,monospace}
 pre{background:var(--soft);padding:.75rem;border-radius:.4rem;overflow:auto}
 details{border:1px solid var(--line);border-radius:.4rem;margin:.35rem 0}
@@ -22,17 +23,22 @@ details>div{padding:.25rem .9rem .9rem}table{border-collapse:collapse;width:100%
 td,th{text-align:left;padding:.3rem .5rem;border-bottom:1px solid var(--line);vertical-align:top}
 """
 
+_KEYS: Final = (
+    "Send a key along in the header <code>X-API-Key</code>, or as <code>Authorization: Bearer</code>. On the right stands "
+    "the role that it needs at least, of reader, executor, operator and admin; what is public needs none."
+)
 
-def front_page(version: str, agents: Sequence[str], default_agent: str | None) -> str:
-    """Who opened the server in a browser sees what it is, and where to go."""
+
+def front_page(version: str, agents: Sequence[str], default_agent: str | None, url: str) -> str:
+    """Who opened the server in a browser, at this URL, sees what it is, and where to go."""
     listed = "".join(
         f"<li><code>{_text(name)}</code>{' (default)' if name == default_agent else ''}: "
         f'<a href="/agents/{_text(name)}/info">info</a>, <a href="/agents/{_text(name)}/schema">schema</a></li>'
         for name in agents
     )
     example = (
-        "curl -N -X POST $URL/invoke/stream -H 'X-API-Key: …' \\\n"
-        "  -H 'Content-Type: application/json' -d '{\"query\": \"hello\"}'"
+        f"curl -N {url}/invoke/stream -H 'X-API-Key: …' \\\n"
+        "  -H 'Content-Type: application/json' -d '{\"message\": \"Hello!\"}'"
     )
     return _page(
         "Holdfast",
@@ -47,12 +53,15 @@ def front_page(version: str, agents: Sequence[str], default_agent: str | None) -
 
 def reference_page(document: Mapping[str, Any]) -> str:
     """All calls of the document, by API, each with its parameters, body, answers and examples."""
+    titles = [*(f"{tag['name'].title()} API" for tag in document["tags"]), "Schemas"]
     parts = [
         f"<h1>Holdfast {_text(document['info']['version'])}</h1>",
         '<p>Every call of this server. The same for programs: <a href="/openapi.json">/openapi.json</a>.</p>',
+        f"<p>{_KEYS}</p>" if "security" in document else "",
+        f"<p>{' · '.join(_link(title) for title in titles)}</p>",
     ]
     for tag in document["tags"]:
-        parts.append(f"<h2>{_text(tag['name'])} API</h2>")
+        parts.append(_heading(f"{tag['name'].title()} API"))
         parts += [
             _call(method, path, operation)
             for path, methods in document["paths"].items()
@@ -60,7 +69,7 @@ def reference_page(document: Mapping[str, Any]) -> str:
             if tag["name"] in operation["tags"]
         ]
     schemas = document["components"]["schemas"]
-    parts.append("<h2>Schemas</h2>")
+    parts.append(_heading("Schemas"))
     parts += [
         f'<details id="{_text(name)}"><summary><code>{_text(name)}</code></summary><div>{_json(schema)}</div></details>'
         for name, schema in schemas.items()
@@ -68,11 +77,23 @@ def reference_page(document: Mapping[str, Any]) -> str:
     return _page("Holdfast: reference", "".join(parts))
 
 
+def _heading(title: str) -> str:
+    return f'<h2 id="{_anchor(title)}">{_text(title)}</h2>'
+
+
+def _link(title: str) -> str:
+    return f'<a href="#{_anchor(title)}">{_text(title)}</a>'
+
+
+def _anchor(title: str) -> str:
+    return _text(title.lower().replace(" ", "-"))
+
+
 def _call(method: str, path: str, operation: Mapping[str, Any]) -> str:
     role = operation.get("x-role", "public")
     return (
         f'<details id="{_text(operation["operationId"])}"><summary><b>{_text(method.upper())}</b>'
-        f"<code>{_text(path)}</code><span>{_text(operation['summary'])}</span><i>{_text(role)}</i></summary><div>"
+        f"<code>{_text(path)}</code><span>{_prose(operation['summary'])}</span><i>{_text(role)}</i></summary><div>"
         + "".join(_parts(operation))
         + "</div></details>"
     )
@@ -80,13 +101,13 @@ def _call(method: str, path: str, operation: Mapping[str, Any]) -> str:
 
 def _parts(operation: Mapping[str, Any]) -> Iterator[str]:
     if "description" in operation:
-        yield f"<p>{_text(operation['description'])}</p>"
+        yield f"<p>{_prose(operation['description'])}</p>"
     if operation["parameters"]:
         yield "<table><tr><th>parameter</th><th>in</th><th>value</th><th></th></tr>"
         for item in operation["parameters"]:
             yield (
                 f"<tr><td><code>{_text(item['name'])}</code></td><td>{_text(item['in'])}</td>"
-                f"<td><code>{_text(json.dumps(item['schema']))}</code></td><td>{_text(item.get('description', ''))}</td></tr>"
+                f"<td><code>{_text(json.dumps(item['schema']))}</code></td><td>{_prose(item.get('description', ''))}</td></tr>"
             )
         yield "</table>"
     for content in operation.get("requestBody", {}).get("content", {}).values():
@@ -94,7 +115,7 @@ def _parts(operation: Mapping[str, Any]) -> Iterator[str]:
     yield "<h4>Answers</h4><table>"
     for status, answer in operation["responses"].items():
         shown = "".join(_content(media_type, content) for media_type, content in answer.get("content", {}).items())
-        yield f"<tr><td><code>{status}</code></td><td>{_text(answer['description'])}{shown}</td></tr>"
+        yield f"<tr><td><code>{status}</code></td><td>{_prose(answer['description'])}{shown}</td></tr>"
     yield "</table>"
 
 
@@ -108,6 +129,11 @@ def _content(media_type: str, content: Mapping[str, Any]) -> str:
 
 def _json(value: Any) -> str:
     return f"<pre>{_text(json.dumps(value, indent=2, ensure_ascii=False))}</pre>"
+
+
+def _prose(text: str) -> str:
+    """Text in which names of code stand in backticks."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(text))
 
 
 def _text(value: Any) -> str:

@@ -291,8 +291,13 @@ def location_of(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
-    hosts = parts.netloc.rpartition("@")[2]
-    if not parts.scheme or not _HOSTS.fullmatch(hosts) or "@" in parts.path + parts.query + parts.fragment:
+    user, _, hosts = parts.netloc.rpartition("@")
+    if (
+        "@" in user
+        or not parts.scheme
+        or not _HOSTS.fullmatch(hosts)
+        or "@" in parts.path + parts.query + parts.fragment
+    ):
         raise StoreRefused(
             "the URL of the store cannot be read; inside a user's name or password, letters such as / ? # @ : are "
             "written as %2F %3F %23 %40 %3A"
