@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,8 @@ from tests.support.forks import Forked, Nursery, shared_nursery
 
 KEY = "test-key"
 AGENTS = Path(__file__).with_name("agents.py")
+# For all clients of all tests: reading the certificates of the system takes 16 ms of CPU, and these speak no TLS.
+NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _MAIN = "tests.support.serve_main"
 _ROOT = Path(__file__).parents[2]
 # What the developer's own shell has set must not decide about a test.
@@ -46,7 +49,9 @@ class ServerProcess:
     def client(self, key: str | None = KEY, *, timeout: float = 20.0) -> httpx.Client:
         """A client of this server; with `key` None it sends none."""
         headers = {} if key is None else {"X-API-Key": key}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, headers=headers, timeout=timeout, trust_env=False, verify=NO_CERTIFICATES
+        )
 
     def log(self) -> str:
         """What it wrote to standard error so far."""

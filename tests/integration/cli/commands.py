@@ -17,6 +17,7 @@ import httpx
 import msgspec
 
 from tests.support.forks import Forked, shared_nursery
+from tests.support.server import NO_CERTIFICATES
 
 AGENTS = Path(__file__).with_name("agents.py")
 KEY = "test-key"
@@ -122,7 +123,9 @@ class Server(Started):
         self.url: str = found[1]
 
     def client(self, key: str = KEY) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"X-API-Key": key}, timeout=40, trust_env=False)
+        return httpx.Client(
+            base_url=self.url, headers={"X-API-Key": key}, timeout=40, trust_env=False, verify=NO_CERTIFICATES
+        )
 
     def start_run(self, agent: str, **input: Any) -> str:
         """The id of a new run."""
