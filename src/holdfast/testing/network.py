@@ -9,6 +9,7 @@ a client that reads nothing pauses the server's writing.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import ssl
@@ -66,21 +67,37 @@ class Network:
         with self._lock:
             return sum(link.size for link in self._links if not link.frozen)
 
-    async def connect(self) -> _Link:
+    async def connect(self, timeout: float | None) -> _Link:
         """
-        A new connection, as the client sees it.
+        A new connection, as the client sees it. If the client goes away meanwhile, it is cut.
 
         Raises:
             httpcore2.ConnectError: nobody listens.
+            httpcore2.ConnectTimeout: nobody answered in time.
         """
         config, loop = self._config, self._loop
         if config is None or loop is None:
             raise httpcore2.ConnectError("connection refused")
         link = _Link(loop, self._forget)
+        made: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+        def accept() -> None:
+            link.accept(config, self._state)
+            made.set_result(None)
+
         with self._lock:
             self._links.add(link)
-        made = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(link.accept(config, self._state), loop))
-        await made
+        try:
+            loop.call_soon_threadsafe(accept)
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(asyncio.wrap_future(made))
+        except BaseException as exc:
+            _call_on(loop, link.drop_now)  # behind `accept`
+            if isinstance(exc, TimeoutError):
+                raise httpcore2.ConnectTimeout("nobody answered in time") from None
+            if isinstance(exc, RuntimeError):  # the server's loop is over
+                raise httpcore2.ConnectError("connection refused") from None
+            raise
         return link
 
     def _forget(self, link: _Link) -> None:
@@ -107,15 +124,15 @@ class Backend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        return await self._connect()
+        return await self._connect(timeout)
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore2.AsyncNetworkStream:
-        return await self._connect()
+        return await self._connect(timeout)
 
-    async def _connect(self) -> httpcore2.AsyncNetworkStream:
-        return _Stream(await self._network.connect(), self._bytes_of_answer)
+    async def _connect(self, timeout: float | None) -> httpcore2.AsyncNetworkStream:
+        return _Stream(await self._network.connect(timeout), self._bytes_of_answer)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -135,7 +152,7 @@ class _Link:
         self._wake: Callable[[], None] | None = None
         self._transport: _Transport | None = None
 
-    async def accept(self, config: uvicorn.Config, state: ServerState) -> None:
+    def accept(self, config: uvicorn.Config, state: ServerState) -> None:
         protocol = LimitedProtocol(config=config, server_state=state, app_state={}, _loop=self.loop)
         self._transport = _Transport(self, protocol)
         protocol.connection_made(self._transport)
@@ -165,6 +182,10 @@ class _Link:
             wake()
         self._on_gone(self)
 
+    def drop_now(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
     # For the client, on its own loop
 
     def write(self, data: bytes) -> None:
@@ -178,7 +199,10 @@ class _Link:
             raise httpcore2.WriteError("the connection is gone")
         transport = self._transport
         assert transport is not None
-        self.loop.call_soon_threadsafe(transport.received, data)
+        try:
+            self.loop.call_soon_threadsafe(transport.received, data)
+        except RuntimeError:  # its loop is over
+            raise httpcore2.WriteError("the connection is gone") from None
 
     async def read(self, bytes_max: int) -> bytes:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from holdfast.agents.assistant import AssistantProgram
 from holdfast.testing import Ask, Drop, FakeServer, Restart, Return, Step, Token, Wait, scripted
 from holdfast.testing.model import Calls, Says, ScriptedModel
 from tests.support.sse import frames
+from tests.support.until import until
 
 
 @pytest.fixture
@@ -257,3 +259,31 @@ async def test_a_script_of_a_model_that_is_too_short_says_so(fake_server: Start,
     reply = await connect(server).post("/invoke", json={"message": "How late is it?"})
 
     assert "asked for response 2 of this turn, and its script has 1" in reply.text
+
+
+async def test_who_leaves_while_it_connects_leaves_nothing(fake_server: Start) -> None:
+    """As the system closes the socket of a client that was cancelled."""
+    network = fake_server()._network
+    connecting = asyncio.create_task(network.connect(None))
+    await asyncio.sleep(0)
+
+    connecting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    await until(lambda: not network._links)
+
+
+async def test_a_server_that_does_not_answer_is_given_up_in_time(fake_server: Start, connect: Connect) -> None:
+    """It is at work, or stopped, and takes no connections: the client's own limit holds."""
+    server = fake_server()
+    at_work, may_go_on = threading.Event(), threading.Event()
+    assert server._loop is not None
+    server._loop.call_soon_threadsafe(at_work.set)
+    server._loop.call_soon_threadsafe(may_go_on.wait, 20)
+    await asyncio.to_thread(at_work.wait, 20)
+
+    with pytest.raises(httpx2.ConnectTimeout):
+        await connect(server).get("/health", timeout=0.05)
+
+    may_go_on.set()
