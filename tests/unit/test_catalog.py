@@ -114,7 +114,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         "tools/t4.json": "Invalid enum value 'other'",
         "tools/t5.json": "input_schema",
         "tools/ask_human.json": "is a platform tool",
-        "policy.json": "Invalid enum value 'perhaps'",
+        "policy.json": "Invalid enum value 'perhaps' - at `$[0].action`; an action is allow, ask or deny",
         "mcp_servers.json": "lower-case letters",
         "core_soul.json": "Expected `str`",
     }

@@ -12,7 +12,7 @@ import pytest
 from holdfast.agents.models import ModelNotConfigured, check_model, credentials_of
 from holdfast.agents.models.names import PROVIDERS
 from holdfast.cli.env_file import read_env_file
-from holdfast.cli.served import assistant_of
+from holdfast.cli.served import assistant_of, read_served
 from holdfast.dockfile.problems import InvalidDockfile
 from holdfast.settings import InvalidSetting, Settings
 from holdfast.variables import load_settings, unknown_variables, with_env_file
@@ -96,6 +96,18 @@ def test_of_several_limits_for_tools_the_smallest_counts() -> None:
     environ = {"A_MAX_TOOL_USE_CONCURRENCY": "20", "B_MAX_TOOL_USE_CONCURRENCY": "5"}
 
     assert load_settings(environ).tool_concurrency == 5
+
+
+def test_what_is_set_and_has_no_effect_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOLDFAST_SKILLS_ROOTS", f"{tmp_path},{tmp_path}/gone")
+
+    served = read_served([], {"no_auth": True, "keys": ("k",)})
+
+    assert served.notices == (
+        f"HOLDFAST_SKILLS_ROOTS: {tmp_path}/gone is no directory, so it has no skills",
+        "--no-auth: no key is asked for, so the keys that are set have no effect",
+    )
 
 
 def test_names_that_no_setting_has_are_told() -> None:

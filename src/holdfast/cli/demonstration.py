@@ -24,7 +24,7 @@ from holdfast.cli.child import ServerProcess
 from holdfast.cli.demo_agent import LEDGER_VARIABLE, LINES, words_of
 from holdfast.cli.following import Follower, Frame
 from holdfast.cli.remote import Remote, client_of, refusal
-from holdfast.cli.screen import CliError, out, write
+from holdfast.cli.screen import CliError, command, out, write
 
 AGENT = "holdfast.cli.demo_agent"
 READY_SECONDS = 30.0
@@ -223,7 +223,7 @@ def _print_findings(found: Findings) -> None:
     for is_kept, text in checks:
         _say(f"   [green]✓[/green] {text}" if is_kept else f"   [red]✗ {text}[/red]")
     if found.hold:
-        _say("\nYour own agent: [bold]holdfast dev agent.py[/bold]   The assistant: [bold]holdfast serve[/bold]")
+        _say(f"\nYour own agent: [bold]{command()} dev agent.py[/bold]   The assistant: [bold]{command()} serve[/bold]")
     else:
         _say("\n[red]That should not be. Please report it.[/red]")
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Any
 
 from holdfast.errors import HoldfastError
@@ -61,6 +63,12 @@ def write(text: str) -> None:
     """A piece of an answer, at once and without a line end."""
     sys.stdout.write(text)
     sys.stdout.flush()
+
+
+def command() -> str:
+    """How this command is called in this shell: by its name if it is on the PATH, else by the path that was typed."""
+    typed = Path(sys.argv[0])
+    return "holdfast" if which("holdfast") or typed.name != "holdfast" else str(typed)
 
 
 def print_json(value: Any) -> None:

@@ -63,12 +63,23 @@ def read_served(
     return Served(
         settings=found,
         load=lambda: registry_of(target, lambda: assistant_of(found), default=found.agent, catalog=found.catalog),
-        notices=tuple(_notices()),
+        notices=tuple(_notices(found)),
     )
 
 
-def _notices() -> list[str]:
-    return [f"{name} is set, but there is no such setting (docs/settings.md)" for name in unknown_variables(os.environ)]
+def _notices(settings: Settings) -> list[str]:
+    """What was set and has no effect, or not the one that it seems to have."""
+    found = [
+        f"{name} is set, but there is no such setting (docs/settings.md)" for name in unknown_variables(os.environ)
+    ]
+    found += [
+        f"HOLDFAST_SKILLS_ROOTS: {root} is no directory, so it has no skills"
+        for root in settings.skills_roots
+        if not Path(root).is_dir()
+    ]
+    if settings.no_auth and (settings.keys or settings.key_hashes):
+        found.append("--no-auth: no key is asked for, so the keys that are set have no effect")
+    return found
 
 
 def _of_dockfiles(
@@ -90,7 +101,7 @@ def _of_dockfiles(
         programs = [program_of(plan, folder, file, found.restart) for plan, folder, file in loaded.agents]
         return registry_with(programs, lambda: assistant_of(found), default=found.agent, catalog=found.catalog)
 
-    return Served(settings=found, load=load, access=loaded.access, notices=(*loaded.notices, *_notices()))
+    return Served(settings=found, load=load, access=loaded.access, notices=(*loaded.notices, *_notices(found)))
 
 
 def assistant_of(settings: Settings) -> AssistantProgram:

@@ -86,7 +86,7 @@ def validate(
     for problem in problems:
         write(f"{shown(problem)}\n")
     errors = sum(problem.severity == "error" for problem in problems)
-    note(f"{checked} files checked: {errors} errors, {len(problems) - errors} warnings", "red" if errors else "green")
+    note(f"files: {checked}, errors: {errors}, warnings: {len(problems) - errors}", "red" if errors else "green")
     raise typer.Exit(1 if errors else 0)
 
 

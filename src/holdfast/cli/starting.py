@@ -20,7 +20,7 @@ from holdfast.access import Access
 from holdfast.agents.assistant.program import AssistantProgram
 from holdfast.agents.registry import Registry
 from holdfast.api.http.auth import DEVELOPMENT_KEY
-from holdfast.cli.screen import note, out
+from holdfast.cli.screen import command, note, out
 from holdfast.cli.served import Served, read_served
 from holdfast.execution.program import spec_of
 from holdfast.server import Listening, serve, work
@@ -127,9 +127,9 @@ def announcement(settings: Settings, programs: Registry, listening: Listening, a
         lines += ["", "[yellow]No key is asked for: every program on this machine can call this server.[/yellow]"]
     if listening.first_key is not None:
         lines += ["", "Your API key, shown only now:", "", f"    [bold]{listening.first_key}[/bold]", ""]
-        lines.append("More of them: holdfast keys add NAME")
+        lines.append(f"More of them: {escape(command())} keys add NAME")
     elif not (settings.no_auth or settings.keys or settings.key_hashes or access.mode):
-        lines += ["", "Keys: those that were made before. If yours is lost, make another one: holdfast keys add NAME"]
+        lines += ["", f"Keys: those that were made before. If yours is lost: {escape(command())} keys add NAME"]
     key = listening.first_key or (DEVELOPMENT_KEY if DEVELOPMENT_KEY in settings.keys else None)
     if key is not None or settings.no_auth:
         lines += ["", "Try it:", "", escape(example(settings, programs, listening.url, key)), ""]

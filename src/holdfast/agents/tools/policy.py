@@ -179,7 +179,8 @@ def read_policy(data: bytes) -> Policy:
     try:
         entries = msgspec.json.decode(data, type=tuple[Entry, ...])
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise PolicyInvalid(str(exc)) from None
+        choices = "; an action is allow, ask or deny" if "].action" in str(exc) else ""
+        raise PolicyInvalid(f"{exc}{choices}") from None
     for index, entry in enumerate(entries):
         if not entry.tool or not entry.rule:
             raise PolicyInvalid(f"tool and rule are not empty - at `$[{index}]`")

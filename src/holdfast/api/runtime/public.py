@@ -128,7 +128,7 @@ def _agent(request: Call) -> Program:
     found = None if name is None else services.registry.get(name)
     if found is not None and not is_internal(found):
         return found
-    raise AgentNotFound(f"this server serves no agent {name!r}", agent=name)
+    raise AgentNotFound(f"this server serves no agent {name!r}; GET /agents lists those that it serves", agent=name)
 
 
 def _description(program: Program) -> str | None:
