@@ -44,7 +44,10 @@ def open_local(settings: Settings, *, create: bool = False) -> Iterator[Local]:
     """
     directory = Path(settings.store or settings.data)
     if "://" in str(settings.store):
-        raise CliError("no server answers, and a store that is not embedded is reached through a server alone")
+        raise CliError(
+            "no server answers, and a store that is not embedded is reached through a server alone: start one, or give its "
+            "data directory with --data"
+        )
     if not create and not (directory / "holdfast.db").is_file():
         raise CliError(f"no server answers, and there is no store in {directory} (give its directory with --data)")
     with asyncio.Runner() as runner:

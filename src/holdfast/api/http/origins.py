@@ -51,7 +51,9 @@ class Origins:
             head, colon, port = name.rpartition(":")
             name = head if colon and port.isdigit() else name
         if name not in self._hosts:
-            raise HostNotAllowed(f"this server does not answer for the host {name[:100]!r}; see allowed_hosts")
+            raise HostNotAllowed(
+                f"this server does not answer for the host {name[:100]!r}; put it into HOLDFAST_ALLOWED_HOSTS"
+            )
 
     def headers_for(self, origin: bytes, host: bytes | None) -> list[Header]:
         """
@@ -66,7 +68,10 @@ class Origins:
             return [*allowed, (b"vary", b"Origin"), exposed]
         if self._is_any:
             return [(b"access-control-allow-origin", b"*"), exposed]
-        raise OriginNotAllowed(f"pages of the origin {origin[:200].decode('latin-1')!r} may not call this server")
+        raise OriginNotAllowed(
+            f"pages of the origin {origin[:200].decode('latin-1')!r} may not call this server; those that may are in "
+            "HOLDFAST_CORS_ORIGINS"
+        )
 
     def is_trusted(self, origin: bytes, host: bytes | None) -> bool:
         """Whether a page of this origin may call with the browser's credentials: it is our own, or listed by name."""
