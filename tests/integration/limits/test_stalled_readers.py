@@ -21,6 +21,8 @@ AGENTS = Path(__file__).with_name("agents.py")
 READERS = 500
 BYTES_MAX = 128 * 1024 * 1024
 LAG_SECONDS_MAX = 0.25
+# Beside other tests. A reader that was held up by those who take nothing would wait for seconds, up to STALL_SECONDS.
+SHARED_LAG_SECONDS_MAX = 2.0
 STALL_SECONDS = 8.0
 # More than the kernel's socket buffers hold for each reader, so that the server itself has to wait for them.
 BACKLOG = {"count": 12_000, "size": 1024}
@@ -72,15 +74,15 @@ def _p99(lags: list[float]) -> float:
 @pytest.mark.slow
 async def test_five_hundred_readers_that_stop_reading_hurt_nobody(tmp_path: Path) -> None:
     """They are cut and may come back; meanwhile the server stays small, and one who reads gets all at once."""
-    await _stop_reading(tmp_path, _usual_p99)
+    await _stop_reading(tmp_path, _usual_p99, SHARED_LAG_SECONDS_MAX)
 
 
 @pytest.mark.faults
 async def test_on_a_machine_of_their_own_they_hurt_nobody_at_any_time(tmp_path: Path) -> None:
-    await _stop_reading(tmp_path, _p99)
+    await _stop_reading(tmp_path, _p99, LAG_SECONDS_MAX)
 
 
-async def _stop_reading(tmp_path: Path, lag_of: Callable[[list[float]], float]) -> None:
+async def _stop_reading(tmp_path: Path, lag_of: Callable[[list[float]], float], lag_seconds_max: float) -> None:
     environment = {"HOLDFAST_STALL_SECONDS": str(STALL_SECONDS), "HOLDFAST_SUBSCRIBERS_MAX": str(READERS + 1)}
     with running_server(tmp_path / "data", agents=AGENTS, environment=environment, fresh=True) as server:
         target = Target(server.port, KEY)
@@ -114,7 +116,7 @@ async def _stop_reading(tmp_path: Path, lag_of: Callable[[list[float]], float]) 
     assert seconds >= STALL_SECONDS
     assert most - before < BYTES_MAX
     assert len(lags) > 100
-    assert lag_of(lags) < LAG_SECONDS_MAX
+    assert lag_of(lags) < lag_seconds_max
     for rest in rests:
         body = rest.partition(b"\r\n\r\n")[2]
         assert b"event: token" in body
