@@ -1,4 +1,8 @@
-"""A conversation by the Engine API, without an event loop. A permission is asked for at the terminal."""
+"""
+A conversation by the Engine API, without an event loop. A permission is asked for at the terminal.
+
+    python examples/clients/chat.py http://localhost:8000 KEY
+"""
 
 import sys
 from typing import assert_never
@@ -65,6 +69,8 @@ def say(client: EngineClient, task_id: str, message: str) -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     with EngineClient(sys.argv[1], sys.argv[2]) as engine:
         for line in sys.stdin:
             try:

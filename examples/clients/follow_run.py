@@ -1,4 +1,8 @@
-"""Follow a run by the Runtime API: show its text, answer its questions, drop what a restart made void."""
+"""
+Follow a run by the Runtime API: show its text, answer its questions, drop what a restart made void.
+
+    python examples/clients/follow_run.py http://localhost:8000 KEY assistant "Count from 1 to 20."
+"""
 
 import asyncio
 import sys
@@ -74,4 +78,6 @@ async def main(url: str, key: str | None, agent: str, question: str) -> object:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(main(*sys.argv[1:5])))
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    print(asyncio.run(main(*sys.argv[1:])))

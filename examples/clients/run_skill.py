@@ -1,4 +1,8 @@
-"""Execute a skill by the Skills API: show its steps, ask at the terminal what a person must approve."""
+"""
+Execute a skill by the Skills API: show its steps, ask at the terminal what a person must approve.
+
+    python examples/clients/run_skill.py http://localhost:8000 KEY my.skill "One thing. Another thing."
+"""
 
 import sys
 from typing import assert_never
@@ -67,4 +71,6 @@ def main(url: str, key: str, skill_id: str, text: str) -> object:
 
 
 if __name__ == "__main__":
-    print(main(*sys.argv[1:5]))
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    print(main(*sys.argv[1:]))

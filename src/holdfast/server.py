@@ -540,7 +540,7 @@ def _id_generator(settings: Settings) -> Callable[[], object] | None:
         return None
     made = load_reference(settings.id_generator, Path.cwd())
     if not callable(made):
-        raise InvalidSetting(f"{settings.id_generator} is no function", "id_generator")
+        raise InvalidSetting(f"HOLDFAST_ID_GENERATOR: {settings.id_generator} is no function", "id_generator")
     generator: Callable[[], object] = made
     return generator
 
@@ -549,7 +549,7 @@ def _allowed(settings: Settings) -> Allowed:
     """Where webhooks may go though it is not public; with a look at the secret that signs them."""
     if settings.webhook_secret is not None and not is_secret(settings.webhook_secret):
         raise InvalidSetting(
-            "webhook_secret is whsec_ and the base64 of 24 to 64 bytes: printf whsec_; openssl rand -base64 32",
+            "HOLDFAST_WEBHOOK_SECRET: expected whsec_ and the base64 of 24 to 64 bytes: printf whsec_; openssl rand -base64 32",
             "webhook_secret",
         )
     try:

@@ -281,7 +281,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.no_auth and not self.is_loopback:
             raise InvalidSetting(
-                f"no_auth holds only on a loopback host, not on {self.host}: listen on 127.0.0.1, or ask for keys",
+                f"this holds only on a loopback host, not on {self.host}: listen on 127.0.0.1, or ask for keys",
                 "no_auth",
             )
         for item in self.key_hashes:
@@ -292,11 +292,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.expose_rest and self.expose_streams == "none":
             raise InvalidSetting("without /invoke and without streams no run could be started and seen", "expose_rest")
         if self.asset_key is not None and not _is_fernet_key(self.asset_key):
-            raise InvalidSetting("an asset key is 32 bytes in URL-safe base64, as Fernet's are", "asset_key")
+            raise InvalidSetting(
+                "expected 32 bytes in URL-safe base64, as Fernet's keys are (docs/guides/mcp.md makes one)", "asset_key"
+            )
         if self.public_url is not None and not re.match(r"https?://[^/\s?#]+[^\s?#]*\Z", self.public_url):
-            raise InvalidSetting("public_url is an http or https URL without query", "public_url")
+            raise InvalidSetting("expected an http or https URL without query", "public_url")
         if self.search_url is not None and not re.match(r"https?://[^\s]+\Z", self.search_url):
-            raise InvalidSetting("search_url is an http or https URL", "search_url")
+            raise InvalidSetting("expected an http or https URL", "search_url")
         for name in self.metrics:
             if name not in METRICS:
                 raise InvalidSetting(f"there is no group {name!r}; there are {', '.join(METRICS)}", "metrics")

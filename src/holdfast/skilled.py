@@ -35,7 +35,7 @@ def http_allowed(settings: Settings) -> Allowed:
     try:
         return Allowed.parse(settings.skills_http_allow)
     except ValueError as error:
-        raise InvalidSetting(f"skills_http_allow: {error}", "skills_http_allow") from None
+        raise InvalidSetting(f"HOLDFAST_SKILLS_HTTP_ALLOW: {error}", "skills_http_allow") from None
 
 
 class Skilled:

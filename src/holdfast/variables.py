@@ -47,6 +47,8 @@ _KEYS: Final = ("ENGINE_API_KEY", "ENGINE_KEY_HASH")
 _OTHERS: Final = re.compile(r"ENGINE_URL|ENGINE_KEY|HOLDFAST_(URL|KEY|API_KEY.*|FAULTS_.*|FLOOR_FILE)")
 _OURS: Final = re.compile(r"(HOLDFAST|ENGINE|LLM|BAP|CHANNEL_STATE|REACTIVE)_[A-Z0-9_]+")
 
+_FLAGS: Final = {"keys": "--key"}
+
 NOTHING: Final[Mapping[str, Any]] = {}
 
 _NONE: Final = type(None)
@@ -86,14 +88,15 @@ def load_settings(environ: Mapping[str, str], *, file: Mapping[str, Any] = NOTHI
     """
     hints = get_type_hints(Settings)
     values: dict[str, Any] = {}
+    given_as: dict[str, str] = {}
     for field in msgspec.structs.fields(Settings):
         name = field.name
         if flags.get(name) is not None:
-            values[name] = flags[name]
+            values[name], given_as[name] = flags[name], _FLAGS.get(name, f"--{name.replace('_', '-')}")
             continue
         variable = next((variable for variable in _variables(name, environ) if environ.get(variable)), None)
         if variable is not None:
-            values[name] = _read(variable, environ[variable], hints[name])
+            values[name], given_as[name] = _read(variable, environ[variable], hints[name]), variable
         elif name in file:
             values[name] = file[name]
     _add_engine_keys(environ, values)
@@ -102,8 +105,9 @@ def load_settings(environ: Mapping[str, str], *, file: Mapping[str, Any] = NOTHI
         return msgspec.convert(values, Settings, strict=True)
     except msgspec.ValidationError as exc:
         name = _field_of(str(exc))
-        said = f"--{name.replace('_', '-')}" if flags.get(name) is not None else f"{PREFIX}{name.upper()}"
-        raise InvalidSetting(f"{said}: expected {_expected(str(exc))}", name) from None
+        raise InvalidSetting(f"{given_as.get(name, name)}: expected {_expected(str(exc))}", name) from None
+    except InvalidSetting as exc:
+        raise InvalidSetting(f"{given_as.get(exc.setting, exc.setting)}: {exc}", exc.setting) from None
 
 
 def with_env_file(environ: Mapping[str, str], file: Mapping[str, str]) -> dict[str, str]:

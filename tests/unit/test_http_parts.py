@@ -166,6 +166,9 @@ def test_a_wrong_setting_is_named(environ: dict[str, str], named: str) -> None:
     [
         ({"HOLDFAST_LOG_LEVEL": "loud"}, {}, "HOLDFAST_LOG_LEVEL: expected one of debug, info, warning, error"),
         ({}, {"log_level": "loud"}, "--log-level: expected one of debug, info, warning, error"),
+        ({"ENGINE_LOG_LEVEL": "loud"}, {}, "ENGINE_LOG_LEVEL: expected one of debug, info, warning, error"),
+        ({"HOLDFAST_SEARCH_URL": "x"}, {}, "HOLDFAST_SEARCH_URL: expected an http or https URL"),
+        ({}, {"keys": ("",)}, "--key: an API key is empty"),
         ({"HOLDFAST_WORKERS": "0"}, {}, "HOLDFAST_WORKERS: expected a whole number >= 1"),
         ({"HOLDFAST_DRAIN_SECONDS": "-1"}, {}, "HOLDFAST_DRAIN_SECONDS: expected a number >= 0"),
     ],

@@ -116,7 +116,7 @@ def ground_of(settings: Settings) -> Ground:
             raise InvalidSetting(f"HOLDFAST_ROOTS: {root} is no directory", "roots")
         for own in hidden:
             if root.is_relative_to(own):
-                raise InvalidSetting(f"the root {root} is inside of {own}, which is the server's own", "roots")
+                raise InvalidSetting(f"HOLDFAST_ROOTS: {root} is inside of {own}, which is the server's own", "roots")
     return Ground(
         roots=tuple(roots),
         hidden=tuple(hidden),
