@@ -187,7 +187,7 @@ def _row(run: dict[str, Any]) -> tuple[str, ...]:
         f"{run['tail_sequence'] + 1:,}",
         local_time(run["created_at"]),
         took(run["created_at"], run["completed_at"]),
-        run["thread_id"] if run["thread_id"] != run["run_id"] else "",
+        _thread(run),
     )
 
 
@@ -199,7 +199,7 @@ def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:
         ("run", run["run_id"]),
         ("status", run["status"]),
         ("agent", run["agent"]),
-        ("thread", run["thread_id"]),
+        ("thread", _thread(run)),
         ("started", local_time(run["created_at"])),
         ("took", took(run["created_at"], run["completed_at"])),
         ("events", f"{run['tail_sequence'] + 1:,}{kept}"),
@@ -212,6 +212,11 @@ def _facts(run: dict[str, Any]) -> list[tuple[str, str]]:
     if run.get("cancel"):
         facts.append(("reason", run["cancel"].get("reason") or ""))
     return [(name, value) for name, value in facts if value]
+
+
+def _thread(run: dict[str, Any]) -> str:
+    """Empty for a run that stands alone: its thread is called as itself."""
+    return str(run["thread_id"]) if run["thread_id"] != run["run_id"] else ""
 
 
 def _json_text(value: Any) -> str:

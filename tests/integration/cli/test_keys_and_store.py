@@ -195,6 +195,7 @@ def test_without_a_server_an_answer_is_kept_for_the_next_one(tmp_path: Path) -> 
     assert said.returncode == 0, said.stderr
     assert "the run goes on when one starts" in said.stderr
     assert "Paint it blue?" in shown
+    assert "thread" not in shown, "a run that stands alone has none to tell of"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
