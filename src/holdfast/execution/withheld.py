@@ -7,6 +7,7 @@ long as that does, also where the agent's files are gone. No I/O.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -55,7 +56,9 @@ def shown_steps(steps: Sequence[Step]) -> Sequence[Step]:
 def _notes(steps: Iterable[Step]) -> Iterable[tuple[str, Withheld]]:
     for step in steps:
         if step.key.endswith(_NOTE) and step.output is not None:
-            yield step.key.removesuffix(_NOTE), msgspec.json.decode(step.output, type=Withheld)
+            # An author may call a step so: then it is no note.
+            with contextlib.suppress(msgspec.DecodeError):
+                yield step.key.removesuffix(_NOTE), msgspec.json.decode(step.output, type=Withheld)
 
 
 def _shown(step: Step, withheld: Withheld) -> Step:
