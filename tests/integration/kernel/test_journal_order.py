@@ -121,7 +121,9 @@ async def _types_read_by_one_who_came_at_the_end(
         stale = await it.runs.get(CALLER, run.run_id)
         go.set()
         await it.finished(run)
-        await until(lambda: it.journal.tails.get(run.number) is None)  # it goes with the execution
+        # Its row is final a moment before its last events are shown here.
+        await until(lambda: not it.worker.executing)
+        assert it.journal.tails.get(run.number) is None, "it goes with the execution"
         reader = reader_class(it.journal, stale, after=-1)
         types: list[str] = []
         try:
