@@ -11,7 +11,7 @@ import httpx2
 import psutil
 
 from bench.rows import Row, row
-from holdfast.client import AsyncEngineClient, AsyncRunsClient
+from holdfast.client import AsyncEngineClient, AsyncRunsClient, AsyncSkillsClient
 
 EVENTS: Final = 300_000
 PIECE_BYTES: Final = 64 * 1024
@@ -44,6 +44,20 @@ def turn_frames() -> Iterator[bytes]:
     yield (
         f'id: {EVENTS}\nevent: thread_lifecycle\ndata: {{"type":"thread_lifecycle","task_id":"demo-001","turn_id":"{RUN}",'
         f'"sequence":{EVENTS},"timestamp":{1795219159987 + EVENTS}.298,"phase":"completed","output":""}}\n\n'
+    ).encode()
+
+
+def skill_frames() -> Iterator[bytes]:
+    """The text of a skill's step, and its end."""
+    common = f'"timestamp":"2026-11-20T23:59:19.987298Z","trace_id":"t","run_id":"{RUN}"'
+    for number in range(EVENTS):
+        yield (
+            f'id: {number}\nevent: token\ndata: {{"type":"token","message":"",{common},"step_id":"write",'
+            f'"sequence":{number},"data":{{"content":"Quan"}}}}\n\n'
+        ).encode()
+    yield (
+        f'id: {EVENTS}\nevent: done\ndata: {{"type":"done","message":"",{common},"step_id":null,"sequence":{EVENTS},'
+        '"data":null,"skill_id":"my.skill","status":"completed","outputs":{}}\n\n'
     ).encode()
 
 
@@ -86,7 +100,10 @@ async def decoding(directory: Path) -> list[Row]:
         rows = await _measured("Runtime API", body, runs.events(RUN))
     body = Body(turn_frames)
     async with AsyncEngineClient("http://bench", transport=Wire(body)) as engine:
-        return rows + await _measured("Engine API", body, engine.replay("demo-001", turn_id=RUN))
+        rows += await _measured("Engine API", body, engine.replay("demo-001", turn_id=RUN))
+    body = Body(skill_frames)
+    async with AsyncSkillsClient("http://bench", transport=Wire(body)) as skills:
+        return rows + await _measured("Skills API", body, skills.events(RUN))
 
 
 async def _measured(name: str, body: Body, events: AsyncIterator[Any]) -> list[Row]:
