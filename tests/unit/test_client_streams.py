@@ -25,6 +25,7 @@ from holdfast.client.errors import (
 )
 from holdfast.client.portal import Portal
 from holdfast.client.runtime import AsyncRunsClient, Complete, Restarted, RunEvent, Token, UnknownEvent
+from holdfast.client.skills import AsyncSkillsClient
 from holdfast.client.streams import EventStream
 from tests.support.wire import End, HeldClock, Reply, Unreachable, Wire, answer, stream
 
@@ -568,3 +569,5 @@ def test_a_place_that_is_none_is_told_as_such(after: str) -> None:
 
     with pytest.raises(ValueError, match="expected the sequence of an event, or the cursor of a stream"):
         client.events("q-1", after=after)
+    with pytest.raises(ValueError, match="expected the sequence of an event, or the cursor of a stream"):
+        AsyncSkillsClient("http://server", transport=Wire()).events("q-1", after=after)

@@ -1,17 +1,16 @@
-"""The stream of one skill's run: how it is opened where the reader stands, and what its frames mean. No I/O."""
+"""The stream of one skill's run: what its frames mean. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 
 from holdfast.client.answers import failure_of
 from holdfast.client.errors import ForeignAnswer, StreamInterrupted
 from holdfast.client.http import Request
-from holdfast.client.resuming import Discards, OnDiscard
+from holdfast.client.journal_source import JournalSource
+from holdfast.client.resuming import OnDiscard
 from holdfast.client.skills.events import (
     Done,
     FailureData,
@@ -35,14 +34,11 @@ from holdfast.client.sse import ServerSentEvent
 LAST_TYPE: Final = "done"
 
 
-class SkillSource:
-    """
-    A run's frames behind a cursor.
+class SkillSource(JournalSource):
+    """A run's frames behind a cursor, as the Skills API streams them."""
 
-    Args:
-        start: the request that starts the run; its repeats are the same request. None reads a run that exists.
-        cursor: `N` or `N@epoch`, the last sequence that the reader has.
-    """
+    _PATH = "/v1/runs/{}/stream"
+    _end: SkillEvent | None = None
 
     def __init__(
         self,
@@ -52,29 +48,8 @@ class SkillSource:
         cursor: str | None = None,
         on_discard: OnDiscard | None = None,
     ) -> None:
-        self.run_id = run_id
-        self.cursor = cursor
-        self.is_over = False
-        self.is_confirming = False
-        self._start = start
-        self.discards = Discards(on_discard)
+        super().__init__(start, run_id=run_id, cursor=cursor, on_discard=on_discard)
         self._shown = ShownSteps() if self.discards.is_wanted else None
-        self._last = -1 if cursor is None else int(cursor.partition("@")[0])
-        self._end: SkillEvent | None = None
-
-    def request(self) -> Request:
-        if self._start is not None and self.run_id is None:
-            return self._start
-        assert self.run_id is not None
-        path = f"/v1/runs/{quote(self.run_id, safe='')}/stream"
-        return Request("GET", path, {}, {"Last-Event-ID": self.cursor})
-
-    def opened(self, status_code: int, headers: Mapping[str, str]) -> None:
-        self.run_id = self.run_id or headers.get("x-run-id")
-        self.is_over = status_code == 204
-
-    def ended(self) -> None:
-        """A body that ends without `done` says nothing: it is opened again."""
 
     def take(self, frame: ServerSentEvent) -> SkillEvent | None:
         try:
@@ -83,11 +58,8 @@ class SkillSource:
             raise ForeignAnswer(f"a frame that is no JSON object: {exc}") from None
         if isinstance(event, Gap):
             return self._behind(event)
-        if event.sequence is not None:
-            if event.sequence <= self._last:
-                return None
-            self._last, self.cursor = event.sequence, frame.id or str(event.sequence)
-        self.run_id = self.run_id or event.run_id
+        if self._passed(event.run_id, event.sequence, frame):
+            return None
         if self._shown is not None:
             self._note(event, self._shown)
         if isinstance(event, Done) or (isinstance(event, UnknownEvent) and event.type == LAST_TYPE):
@@ -127,10 +99,8 @@ class SkillSource:
             shown.add(step_id, None, event.sequence)
 
     def _behind(self, gap: Gap) -> Gap:
-        first, last = gap.data.first_sequence, self._last
-        self._last = first - 1
-        if gap.data.reason == "rolled_back":
-            self.discards.add(self.run_id, first, last)
-            if self._shown is not None:
-                self._shown.forget(first, last)
+        first, is_rolled_back = gap.data.first_sequence, gap.data.reason == "rolled_back"
+        last = self._skip_to(first, is_rolled_back=is_rolled_back)
+        if is_rolled_back and self._shown is not None:
+            self._shown.forget(first, last)
         return gap
