@@ -48,6 +48,18 @@ class PromptSkill(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
             "additionalProperties": False,
         }
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As it is kept, and as callers are shown it."""
+        return {
+            "name": self.name,
+            "description": self.description,
+            "category": self.category,
+            "prompt_template": self.prompt,
+            "scripts": dict(self.scripts),
+            "capabilities": list(self.capabilities),
+        }
+
     def filled(self, params: Mapping[str, Any]) -> str:
         """The whole prompt with these parameters, which fit."""
         parts = [_GAP.sub(lambda gap: _text(params[gap[1]]), self.prompt)]

@@ -122,15 +122,7 @@ class PromptSkills:
 
 
 def _draft_of(skill: PromptSkill) -> Draft:
-    fields = {
-        "name": skill.name,
-        "description": skill.description,
-        "category": skill.category,
-        "prompt_template": skill.prompt,
-        "scripts": dict(skill.scripts),
-        "capabilities": list(skill.capabilities),
-    }
-    return Draft(store=STORE, item_id=skill.name, fields=fields)
+    return Draft(store=STORE, item_id=skill.name, fields=skill.fields)
 
 
 def _skill_of(item: MemoryItem) -> PromptSkill:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from litestar import delete, get, post, put
@@ -42,7 +42,7 @@ async def skills(request: Call) -> asgi.Answer:
 async def skill(request: Call) -> asgi.Answer:
     """A prompt skill with its prompt and scripts."""
     request.query()
-    return json_reply(_shown(await _skills(request).get(request.caller.tenant, request.path_value("name"))))
+    return json_reply((await _skills(request).get(request.caller.tenant, request.path_value("name"))).fields)
 
 
 @post("/skills/create", opt={"role": "operator"}, status_code=201)
@@ -53,7 +53,7 @@ async def create(request: Call) -> asgi.Answer:
 
     async def work() -> Reply:
         caller = request.caller
-        return json_reply(_shown(await _skills(request).create(caller.tenant, made, by=caller.name)), 201)
+        return json_reply((await _skills(request).create(caller.tenant, made, by=caller.name)).fields, 201)
 
     return await once(request, query, body, work)
 
@@ -66,7 +66,7 @@ async def change(request: Call) -> asgi.Answer:
 
     async def work() -> Reply:
         caller = request.caller
-        return json_reply(_shown(await _skills(request).change(caller.tenant, name, changes, by=caller.name)))
+        return json_reply((await _skills(request).change(caller.tenant, name, changes, by=caller.name)).fields)
 
     return await once(request, query, body, work)
 
@@ -104,17 +104,6 @@ async def reload_catalog(request: Call) -> asgi.Answer:
 
 def _skills(request: Call) -> PromptSkills:
     return request.services.prompts
-
-
-def _shown(skill: PromptSkill) -> dict[str, Any]:
-    return {
-        "name": skill.name,
-        "description": skill.description,
-        "category": skill.category,
-        "prompt_template": skill.prompt,
-        "scripts": dict(skill.scripts),
-        "capabilities": list(skill.capabilities),
-    }
 
 
 HANDLERS: Final = (skills, skill, create, change, delete_skill, reload_catalog)
