@@ -381,8 +381,10 @@ def test_an_event_of_the_agent_cannot_take_a_name_of_the_specification(name: str
 
 def test_frames_behind_any_time_are_exactly_the_later_ones() -> None:
     projection = Projection("t", RUN_ID)
-    chunk = chunk_of(*(line(i, "token", content=str(i)) for i in range(20)))
+    tokens = [line(i, "token", content=str(i)) for i in range(20)]
+    chunk = chunk_of(*tokens, line(20, "error", error="refused", code="llm_rate_limited"))
     all_frames = parsed(projection.frames(chunk))
+    assert [frame["event"] for frame in all_frames[-2:]] == ["error", "thread_lifecycle"]
 
     for after in range(BASE - 3, BASE + 43):
         expected = [frame for frame in all_frames if round(frame["data"]["timestamp"] * 1000) > after]

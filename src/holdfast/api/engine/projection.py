@@ -106,6 +106,7 @@ class Projection:
         return f'"type":"{type}",{self._common}{number},"timestamp":{milliseconds(timestamp)}'
 
     def _render(self, chunk: Chunk, *, skip_error: bool = False) -> bytes:
+        """The frames of a chunk; `skip_error`: of its first event without the frame `error`."""
         run_length = len(self.turn_id)
         head = f'event: text_delta\ndata: {{"type":"text_delta",{self._common}'
         by_time = self._ids is FrameId.TIMESTAMP
@@ -134,7 +135,7 @@ class Projection:
                     f',"timestamp":{stamp},"text":{line[at + _TIME_LENGTH + len(_CONTENT) - 1 : -1]}}}\n\n'
                 )
             else:
-                frames += self._parsed(line, sequence, skip_error)
+                frames += self._parsed(line, sequence, skip_error and sequence == chunk.first)
             sequence += 1
         return "".join(frames).encode()
 
